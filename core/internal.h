@@ -1,0 +1,178 @@
+/* internal.h - prototypes shared inside the core, grouped by the file that owns
+ * them. Every core file includes its own public header first, then this. */
+#ifndef MG_CORE_INTERNAL_H
+#define MG_CORE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "memguard/buffer.h"
+#include "memguard/monitor.h"
+
+/* ---- base.c ------------------------------------------------------------ */
+
+/** Fills `err` (NULL allowed) and returns `status`, so that a function can end
+ *  with `return mg__fail(err, MG_EINVAL, "...", ...)`. */
+mg_status mg__fail(mg_error *err, mg_status status, const char *format, ...)
+    MG_PRINTF(3, 4);
+/** The same for a failed system call; adds the text of `system_errno`. */
+mg_status mg__fail_errno(mg_error *err, int system_errno, const char *format,
+                         ...) MG_PRINTF(3, 4);
+
+/** The core's allocator. Zeroed; NULL when there is no memory. */
+void *mg__alloc(size_t bytes);
+/** Not zeroed, so that pages never used stay unmapped. */
+void *mg__alloc_untouched(size_t bytes);
+void *mg__resize(void *block, size_t bytes);
+/** NULL allowed. */
+void mg__free(void *block);
+/** Copies a string. NULL when there is no memory. */
+char *mg__strdup(const char *text);
+
+/* ---- config_text.c ----------------------------------------------------- */
+
+#define MG__CONFIG_NAME_BYTES 128 /* a normalised path; longer ones are unknown */
+
+/** ASCII only, whatever the locale. */
+char mg__config_lower(char c);
+/** Lower-cases `bytes` of `text` and leaves '_' and '-' out, so that names of
+ *  all styles compare equal. @return the length; 0 if empty or too long. */
+size_t mg__config_normalise(char out[MG__CONFIG_NAME_BYTES], const char *text,
+                            size_t bytes);
+/** Reads a setting of `type`. @param bare_ms a duration without a unit is in
+ *  milliseconds, else in seconds. @return false if it is not one. */
+bool mg__config_parse(const char *text, mg_config_type type, bool bare_ms,
+                      double *out);
+
+/* ---- buffer.c ---------------------------------------------------------- */
+
+/** Around fork(): hold the lock; release it in the parent and in the child. */
+void mg__buffers_before_fork(mg_buffers *buffers);
+void mg__buffers_after_fork(mg_buffers *buffers);
+
+/* ---- event.c ----------------------------------------------------------- */
+
+/** Bounded queue of events; the owner's lock. */
+typedef struct mg__events {
+  mg_event *ring; /* MG_EVENT_QUEUE of them */
+  uint32_t first, count;
+  uint64_t lost;
+} mg__events;
+
+mg_status mg__events_open(mg__events *out, mg_error *err);
+void mg__events_close(mg__events *events);
+/** Adds a copy; takes the place of a waiting event that says the same of an
+ *  earlier moment; evicts the oldest of a full queue. */
+void mg__events_push(mg__events *events, const mg_event *event);
+bool mg__events_pop(mg__events *events, mg_event *out);
+void mg__events_clear(mg__events *events);
+
+/* ---- counter.c --------------------------------------------------------- */
+
+typedef struct mg__counter {
+  char key[MG_COUNTER_KEY_BYTES];
+  uint64_t value;
+  mg_health raised; /* the level already reported */
+} mg__counter;
+
+/** Object counters in order of registration; the owner's lock. */
+typedef struct mg__counters {
+  mg__counter *list;
+  size_t count, capacity;
+} mg__counters;
+
+void mg__counters_close(mg__counters *counters);
+mg_status mg__counters_register(mg__counters *counters, const char *key,
+                                mg_error *err);
+/** @return NULL if unknown (then `err` says so). */
+mg__counter *mg__counters_find(const mg__counters *counters, const char *key,
+                               mg_error *err);
+/** Adds `delta`, held inside 0 to UINT64_MAX. */
+void mg__counter_add(mg__counter *counter, int64_t delta);
+/** What `value` means by the thresholds of `config`. */
+mg_health mg__counter_health(const mg__counter *counter,
+                             const mg_config *config);
+/** @return whether `counter` rose to a level not reported yet; notes it. */
+bool mg__counter_has_news(mg__counter *counter, const mg_config *config);
+
+/* ---- health.c ---------------------------------------------------------- */
+
+/** mg_issue bits of heap and resident set by the thresholds. */
+uint32_t mg__health_issues(const mg_config *config, const mg_reading *reading);
+mg_health mg__health_severity(uint32_t issues);
+
+/* ---- publish.c --------------------------------------------------------- */
+
+#define MG__SAMPLE_WORDS (sizeof(mg_sample) / sizeof(uint64_t))
+
+/** All zero is a valid start: sample number 0. */
+typedef struct mg__published {
+  _Atomic uint32_t sequence; /* odd while the words change */
+  _Atomic uint64_t word[MG__SAMPLE_WORDS];
+  _Atomic uint64_t pressure_bits, clock_ns;
+} mg__published;
+
+/** One writer at a time; the others from any thread. */
+void mg__publish(mg__published *published, const mg_sample *sample);
+void mg__published_latest(const mg__published *published, mg_sample *out);
+double mg__published_pressure(const mg__published *published);
+uint64_t mg__published_clock_ns(const mg__published *published);
+void mg__page_write(mg_page *page, const mg_sample *sample,
+                    uint32_t generation);
+
+/* ---- monitor.c --------------------------------------------------------- */
+
+typedef struct mg__verdict {
+  double due_ms; /* until this monitor wants the next sample */
+  bool wake;     /* a sample was published or events wait: call hooks.wake */
+  bool deliver;  /* events wait for the worker thread */
+} mg__verdict;
+
+typedef enum mg__pass {
+  MG__PASS_CHECK,     /* asked for by the host, not recorded */
+  MG__PASS_RECORD,    /* asked for by the host, recorded */
+  MG__PASS_BACKGROUND /* the sampler's; recorded when monitor_interval is over */
+} mg__pass;
+
+/** Judges one reading for one monitor, publishes the sample, queues events. */
+mg__verdict mg__monitor_judge(mg_monitor *monitor, const mg_reading *reading,
+                              uint64_t clock_ns, uint64_t unix_ms,
+                              mg__pass pass, mg_sample *out);
+/** Queues MG_EVENT_STARTED or MG_EVENT_STOPPED. */
+void mg__monitor_note_life(mg_monitor *monitor, mg_event_kind kind);
+/** Share of the limit at which the kernel should tell of a cgroup v1. */
+double mg__monitor_notice_ratio(const mg_monitor *monitor);
+/** Around fork(): hold the lock; release it in the parent and in the child. */
+void mg__monitor_before_fork(mg_monitor *monitor);
+void mg__monitor_after_fork(mg_monitor *monitor);
+
+/* ---- sampler.c --------------------------------------------------------- */
+
+/** A monitor's place with the process-wide sampler; guarded by its lock. */
+typedef struct mg__seat mg__seat;
+struct mg__seat {
+  mg__seat *next;
+  mg_monitor *monitor;
+  mg_monitor_hooks hooks;
+  uint32_t pins; /* hooks being called right now */
+  bool running, wake_due, deliver_due;
+};
+
+/** @return MG_OK, MG_ENOMEM (fork handlers). */
+mg_status mg__sampler_add(mg__seat *seat, mg_error *err);
+/** Stops the seat; returns when none of its hooks runs. */
+void mg__sampler_remove(mg__seat *seat);
+/** Notes MG_EVENT_STARTED before the first sample, if it did not run before
+ *  (`out_began`). @return MG_OK, MG_ESYS, MG_ENOMEM. */
+mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err);
+/** @return whether it ran. */
+bool mg__sampler_stop(mg__seat *seat);
+bool mg__sampler_is_running(const mg__seat *seat);
+/** The kernel's part of a reading, now. */
+void mg__sampler_read(mg_reading *out);
+uint64_t mg__sampler_fd_count(void);
+/** Has the worker thread call hooks.deliver. */
+void mg__sampler_deliver(mg__seat *seat);
+/** Makes the sampler look at its monitors' intervals again. */
+void mg__sampler_nudge(void);
+
+#endif

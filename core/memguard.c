@@ -1,0 +1,25 @@
+/* memguard.c - the core in one file, and the one list of its sources.
+ *
+ * setuptools and the Node addon compile this file; CMake reads the names out of
+ * it and compiles each alone as well. Keep one #include per line. */
+#include "base.c"
+#include "config.c"
+#include "config_text.c"
+#include "sample.c"
+#include "level.c"
+#include "trend.c"
+#include "history.c"
+#include "buffer.c"
+#include "resource.c"
+#include "health.c"
+#include "event.c"
+#include "counter.c"
+#include "publish.c"
+#include "monitor.c"
+#include "sampler.c"
+#include "manager.c"
+#include "os/linux.c"
+#include "os/linux_proc.c"
+#include "os/linux_cgroup.c"
+#include "os/linux_events.c"
+#include "os/linux_wide.c"

@@ -1,0 +1,575 @@
+/* monitor.c - judges readings for one manager, publishes what it finds and
+ * queues events. The lock guards everything but what publish.c publishes. */
+#include "memguard/monitor.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "internal.h"
+#include "memguard/history.h"
+#include "memguard/level.h"
+#include "os.h"
+
+#define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
+#define MONITOR_GROWTH_SAMPLES 10u   /* recorded samples behind rapid growth */
+#define MONITOR_NS_PER_MS 1e6
+
+struct mg_monitor {
+  mg__seat seat;
+  mg__mutex lock;
+  mg_config config;
+  mg_level_tracker level;
+  mg_history *history;
+  mg_heap heap;
+  mg_buffers *follow;
+  mg_page *page;
+  mg__events events;
+  mg__counters counters;
+  uint64_t number, peak_rss_bytes;
+  double last_usage, last_ms, rate_per_ms; /* usage per ms between samples */
+  double record_due_ms;
+
+  mg__published published;
+  _Atomic uint64_t operations;
+  _Atomic uint32_t operation_interval;
+};
+
+/* ---- life -------------------------------------------------------------- */
+
+static void monitor_note_config(mg_monitor *m, const mg_config *config) {
+  m->config = *config;
+  atomic_store(&m->operation_interval,
+               (uint32_t)mg_config_get(config, MG_CONFIG_MONITORING_INTERVAL));
+}
+
+static size_t monitor_history_size(const mg_config *config) {
+  return (size_t)mg_config_get(config, MG_CONFIG_HISTORY_SIZE);
+}
+
+mg_status mg_monitor_open(mg_monitor **out, const mg_config *config,
+                          const mg_monitor_hooks *hooks, mg_error *err) {
+  mg_monitor *m = mg__alloc(sizeof *m);
+  mg_status st;
+
+  *out = NULL;
+  if (m == NULL)
+    return mg__fail(err, MG_ENOMEM, "monitor, %zu bytes", sizeof *m);
+  monitor_note_config(m, config);
+  m->heap = (mg_heap)MG_HEAP_INIT;
+  m->seat.monitor = m;
+  if (hooks != NULL) m->seat.hooks = *hooks;
+  st = mg__mutex_init(&m->lock, err);
+  if (st != MG_OK) goto fail_monitor;
+  st = mg_history_open(&m->history, monitor_history_size(config), err);
+  if (st != MG_OK) goto fail_lock;
+  st = mg__events_open(&m->events, err);
+  if (st != MG_OK) goto fail_history;
+  st = mg__sampler_add(&m->seat, err);
+  if (st != MG_OK) goto fail_events;
+  *out = m;
+  return MG_OK;
+
+fail_events:
+  mg__events_close(&m->events);
+fail_history:
+  mg_history_close(m->history);
+fail_lock:
+  mg__mutex_destroy(&m->lock);
+fail_monitor:
+  mg__free(m);
+  return st;
+}
+
+void mg_monitor_close(mg_monitor *m) {
+  if (m == NULL) return;
+  mg__sampler_remove(&m->seat);
+  mg__counters_close(&m->counters);
+  mg__events_close(&m->events);
+  mg_history_close(m->history);
+  mg__mutex_destroy(&m->lock);
+  mg__free(m);
+}
+
+/* ---- events; the caller holds the lock --------------------------------- */
+
+static void monitor_raise(mg_monitor *m, mg_event *event,
+                          const mg_sample *sample) {
+  if (mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0) return;
+  event->sample = *sample;
+  mg__events_push(&m->events, event);
+}
+
+static void monitor_raise_threshold(mg_monitor *m, const mg_sample *s) {
+  uint32_t issues = mg__health_issues(&m->config, &s->reading);
+  mg_event event = {.kind = MG_EVENT_THRESHOLD,
+                    .issues = issues,
+                    .severity = mg__health_severity(issues)};
+
+  if (issues != 0) monitor_raise(m, &event, s);
+}
+
+typedef uint64_t (*monitor_series)(const mg_sample *sample);
+
+static uint64_t monitor_rss_of(const mg_sample *s) {
+  return s->reading.rss_bytes;
+}
+
+static uint64_t monitor_heap_of(const mg_sample *s) {
+  return s->reading.heap_used_bytes;
+}
+
+static void monitor_trend(const mg_monitor *m, size_t count,
+                          monitor_series series, mg_trend *out) {
+  size_t held = mg_history_count(m->history);
+  double time_ms[MG_TREND_POINTS];
+  uint64_t bytes[MG_TREND_POINTS];
+
+  if (count > MG_TREND_POINTS) count = MG_TREND_POINTS;
+  if (count > held) count = held;
+  for (size_t i = 0; i < count; i++) {
+    const mg_sample *s = mg_history_at(m->history, held - count + i);
+    time_ms[i] = (double)s->clock_ns / MONITOR_NS_PER_MS;
+    bytes[i] = series(s);
+  }
+  mg_trend_of(out, time_ms, bytes, count);
+}
+
+static bool monitor_grows(const mg_monitor *m, monitor_series series,
+                          double *out_mb_per_minute) {
+  mg_trend trend;
+
+  monitor_trend(m, MONITOR_GROWTH_SAMPLES, series, &trend);
+  *out_mb_per_minute = trend.mb_per_minute;
+  return trend.direction == MG_DIRECTION_INCREASING &&
+         trend.mb_per_minute > mg_config_get(&m->config, MG_CONFIG_RAPID_GROWTH);
+}
+
+static void monitor_raise_growth(mg_monitor *m, const mg_sample *s) {
+  static const monitor_series series[2] = {monitor_rss_of, monitor_heap_of};
+
+  for (int heap = 0; heap < 2; heap++) {
+    mg_event event = {.kind = MG_EVENT_RAPID_GROWTH,
+                      .severity = MG_HEALTH_WARNING,
+                      .growth_is_heap = heap == 1};
+    if (monitor_grows(m, series[heap], &event.mb_per_minute))
+      monitor_raise(m, &event, s);
+  }
+}
+
+static void monitor_raise_leak(mg_monitor *m, mg__counter *counter,
+                               const mg_sample *s) {
+  mg_event event = {.count = counter->value};
+  bool critical;
+
+  if (!mg__counter_has_news(counter, &m->config)) return;
+  critical = counter->raised == MG_HEALTH_CRITICAL;
+  event.kind = critical ? MG_EVENT_LEAK_CRITICAL : MG_EVENT_LEAK_WARNING;
+  event.severity = counter->raised;
+  event.threshold = (uint64_t)mg_config_get(
+      &m->config,
+      critical ? MG_CONFIG_LEAK_CRITICAL_COUNT : MG_CONFIG_LEAK_WARNING_COUNT);
+  memcpy(event.counter, counter->key, sizeof event.counter);
+  monitor_raise(m, &event, s);
+}
+
+static void monitor_record(mg_monitor *m, const mg_sample *s) {
+  mg_event event = {.kind = MG_EVENT_STATS};
+
+  mg_history_add(m->history, s);
+  monitor_raise(m, &event, s);
+  monitor_raise_threshold(m, s);
+  monitor_raise_growth(m, s);
+}
+
+static void monitor_raise_sampled(mg_monitor *m, const mg_sample *s,
+                                  mg_level before) {
+  mg_event event = {.kind = MG_EVENT_LEVEL, .previous = before};
+
+  if (s->level != before) monitor_raise(m, &event, s);
+  event = (mg_event){.kind = MG_EVENT_PRESSURE};
+  if (s->pressure >= mg_config_get(&m->config, MG_CONFIG_PRESSURE_THRESHOLD))
+    monitor_raise(m, &event, s);
+}
+
+/* ---- judging; the caller holds the lock -------------------------------- */
+
+static void monitor_set_reading(const mg_monitor *m, mg_sample *s,
+                                const mg_reading *reading) {
+  s->reading = *reading;
+  s->reading.heap_used_bytes = m->heap.used_bytes;
+  s->reading.heap_total_bytes = m->heap.total_bytes;
+  s->reading.heap_limit_bytes = m->heap.limit_bytes;
+  s->reading.external_bytes = m->heap.external_bytes;
+  s->reading.array_buffer_bytes = m->heap.array_buffer_bytes;
+}
+
+static void monitor_follow_rate(mg_monitor *m, double usage, double now_ms) {
+  double gone_ms = now_ms - m->last_ms;
+
+  /* The first sample has no rate; too short a step has a noisy one. */
+  m->rate_per_ms = m->number > 1 && gone_ms > 1.0
+                       ? (usage - m->last_usage) / gone_ms
+                       : 0.0;
+  m->last_usage = usage;
+  m->last_ms = now_ms;
+}
+
+static bool monitor_is_due(mg_monitor *m, mg__pass pass, double now_ms) {
+  if (pass == MG__PASS_RECORD) return true;
+  if (pass == MG__PASS_CHECK || now_ms < m->record_due_ms) return false;
+  m->record_due_ms =
+      now_ms + mg_config_get(&m->config, MG_CONFIG_MONITOR_INTERVAL);
+  return true;
+}
+
+static double monitor_due_ms(const mg_monitor *m, double now_ms) {
+  double sample_ms =
+      mg_sample_due_ms(m->last_usage, m->rate_per_ms,
+                       mg_config_get(&m->config, MG_CONFIG_SAMPLE_INTERVAL));
+
+  return fmax(fmin(sample_ms, m->record_due_ms - now_ms), 0.0);
+}
+
+static void monitor_mirror(mg_monitor *m, const mg_sample *s) {
+  uint32_t generation = m->follow == NULL ? 0 : mg_buffers_generation(m->follow);
+
+  if (m->page != NULL) mg__page_write(m->page, s, generation);
+}
+
+mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
+                              uint64_t clock_ns, uint64_t unix_ms,
+                              mg__pass pass, mg_sample *out) {
+  double now_ms = (double)clock_ns / MONITOR_NS_PER_MS;
+  mg_sample s = {.clock_ns = clock_ns, .unix_ms = unix_ms};
+  mg__verdict verdict;
+  mg_level before;
+
+  mg__lock(&m->lock);
+  monitor_set_reading(m, &s, reading);
+  s.number = ++m->number;
+  s.usage = mg_usage(&s.reading, &m->config, &s.domain);
+  s.pressure = fmin(s.usage, 1.0);
+  before = m->level.level;
+  s.level = mg_level_update(&m->level, &m->config, s.usage, now_ms);
+  if (reading->rss_bytes != MG_ABSENT && reading->rss_bytes > m->peak_rss_bytes)
+    m->peak_rss_bytes = reading->rss_bytes;
+  s.peak_rss_bytes = m->peak_rss_bytes;
+  monitor_follow_rate(m, s.usage, now_ms);
+  if (m->follow != NULL) mg_buffers_update(m->follow, s.pressure, now_ms);
+  mg__publish(&m->published, &s);
+  monitor_mirror(m, &s);
+  monitor_raise_sampled(m, &s, before);
+  if (monitor_is_due(m, pass, now_ms)) monitor_record(m, &s);
+  verdict.due_ms = monitor_due_ms(m, now_ms);
+  verdict.wake = m->events.count > 0 || pass == MG__PASS_BACKGROUND;
+  verdict.deliver = m->events.count > 0 &&
+                    mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) !=
+                        0.0;
+  mg__unlock(&m->lock);
+  if (out != NULL) *out = s;
+  return verdict;
+}
+
+double mg__monitor_notice_ratio(const mg_monitor *m) {
+  mg_config config;
+
+  mg_monitor_read_config(m, &config);
+  return mg_config_get(&config, MG_CONFIG_HIGH_WATER_MARK) / 100.0;
+}
+
+void mg__monitor_before_fork(mg_monitor *m) {
+  mg__lock(&m->lock);
+  if (m->follow != NULL) mg__buffers_before_fork(m->follow);
+}
+
+void mg__monitor_after_fork(mg_monitor *m) {
+  if (m->follow != NULL) mg__buffers_after_fork(m->follow);
+  mg__unlock(&m->lock);
+}
+
+/* ---- passes on the host's threads -------------------------------------- */
+
+/* The host is on its own thread here, so hooks can be called at once. */
+static void monitor_tell(mg_monitor *m, const mg__verdict *verdict) {
+  if (verdict->wake && m->seat.hooks.wake != NULL)
+    m->seat.hooks.wake(m->seat.hooks.ctx);
+  if (verdict->deliver) mg__sampler_deliver(&m->seat);
+}
+
+static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
+  mg__verdict verdict;
+  mg_reading reading;
+
+  mg__sampler_read(&reading);
+  verdict = mg__monitor_judge(m, &reading, mg__os_clock_ns(), mg__os_unix_ms(),
+                              pass, out);
+  monitor_tell(m, &verdict);
+}
+
+void mg_monitor_pass(mg_monitor *m, bool record, mg_sample *out) {
+  monitor_pass(m, record ? MG__PASS_RECORD : MG__PASS_CHECK, out);
+}
+
+bool mg_monitor_operation(mg_monitor *m) {
+  uint32_t interval =
+      atomic_load_explicit(&m->operation_interval, memory_order_relaxed);
+  uint64_t count =
+      atomic_fetch_add_explicit(&m->operations, 1, memory_order_relaxed) + 1;
+
+  return (uint32_t)count % interval == 0;
+}
+
+uint64_t mg_monitor_operations(const mg_monitor *m) {
+  return atomic_load_explicit(&m->operations, memory_order_relaxed);
+}
+
+void mg_monitor_check(mg_monitor *m) {
+  uint64_t sampled = mg__published_clock_ns(&m->published);
+  uint64_t now = mg__os_clock_ns();
+
+  if (sampled != 0 && now >= sampled && now - sampled < MONITOR_FRESH_NS) return;
+  monitor_pass(m, MG__PASS_CHECK, NULL);
+}
+
+/* ---- running ----------------------------------------------------------- */
+
+void mg__monitor_note_life(mg_monitor *m, mg_event_kind kind) {
+  mg_event event = {.kind = kind};
+  mg_sample latest;
+
+  mg_monitor_latest(m, &latest);
+  mg__lock(&m->lock);
+  monitor_raise(m, &event, &latest);
+  mg__unlock(&m->lock);
+}
+
+mg_status mg_monitor_start(mg_monitor *m, mg_error *err) {
+  const mg__verdict news = {.wake = true};
+  mg_config config;
+  bool began;
+  mg_status st;
+
+  mg_monitor_read_config(m, &config);
+  if (mg_config_get(&config, MG_CONFIG_ENABLED) == 0) return MG_OK;
+  st = mg__sampler_start(&m->seat, &began, err);
+  if (st == MG_OK && began) monitor_tell(m, &news);
+  return st;
+}
+
+void mg_monitor_stop(mg_monitor *m) {
+  const mg__verdict news = {.wake = true};
+
+  if (!mg__sampler_stop(&m->seat)) return;
+  mg__monitor_note_life(m, MG_EVENT_STOPPED);
+  monitor_tell(m, &news);
+}
+
+bool mg_monitor_is_running(const mg_monitor *m) {
+  return mg__sampler_is_running(&m->seat);
+}
+
+mg_status mg_monitor_configure(mg_monitor *m, const mg_config *config,
+                               mg_error *err) {
+  mg_status st;
+
+  mg__lock(&m->lock);
+  st = mg_history_resize(m->history, monitor_history_size(config), err);
+  if (st == MG_OK) {
+    monitor_note_config(m, config);
+    m->record_due_ms =
+        fmin(m->record_due_ms,
+             m->last_ms + mg_config_get(config, MG_CONFIG_MONITOR_INTERVAL));
+  }
+  mg__unlock(&m->lock);
+  if (st == MG_OK) mg__sampler_nudge();
+  return st;
+}
+
+/* ---- what is published, without the lock -------------------------------- */
+
+void mg_monitor_latest(const mg_monitor *m, mg_sample *out) {
+  mg__published_latest(&m->published, out);
+}
+
+double mg_monitor_pressure(const mg_monitor *m) {
+  return mg__published_pressure(&m->published);
+}
+
+/* ---- state, under the lock --------------------------------------------- */
+
+/* Reading functions take a const monitor; its lock is not part of what they
+ * promise to leave alone. */
+static mg__mutex *monitor_lock_of(const mg_monitor *m) {
+  return (mg__mutex *)&m->lock;
+}
+
+void mg_monitor_read_config(const mg_monitor *m, mg_config *out) {
+  mg__lock(monitor_lock_of(m));
+  *out = m->config;
+  mg__unlock(monitor_lock_of(m));
+}
+
+void mg_monitor_follow(mg_monitor *m, mg_buffers *buffers) {
+  mg__lock(&m->lock);
+  m->follow = buffers;
+  mg__unlock(&m->lock);
+}
+
+void mg_monitor_set_heap(mg_monitor *m, const mg_heap *heap) {
+  mg__lock(&m->lock);
+  m->heap = *heap;
+  mg__unlock(&m->lock);
+}
+
+void mg_monitor_set_page(mg_monitor *m, mg_page *page) {
+  mg_sample latest;
+
+  mg_monitor_latest(m, &latest);
+  mg__lock(&m->lock);
+  m->page = page;
+  monitor_mirror(m, &latest);
+  mg__unlock(&m->lock);
+}
+
+bool mg_monitor_next_event(mg_monitor *m, mg_event *out) {
+  bool found;
+
+  mg__lock(&m->lock);
+  found = mg__events_pop(&m->events, out);
+  mg__unlock(&m->lock);
+  return found;
+}
+
+uint64_t mg_monitor_events_lost(const mg_monitor *m) {
+  uint64_t lost;
+
+  mg__lock(monitor_lock_of(m));
+  lost = m->events.lost;
+  mg__unlock(monitor_lock_of(m));
+  return lost;
+}
+
+size_t mg_monitor_history(const mg_monitor *m, uint64_t since_unix_ms,
+                          mg_sample *out, size_t max) {
+  size_t held, first, count = 0;
+
+  mg__lock(monitor_lock_of(m));
+  held = mg_history_count(m->history);
+  for (first = 0; first < held; first++)
+    if (mg_history_at(m->history, first)->unix_ms >= since_unix_ms) break;
+  count = held - first;
+  if (out != NULL && count > max) {
+    first += count - max;
+    count = max;
+  }
+  for (size_t i = 0; out != NULL && i < count; i++)
+    out[i] = *mg_history_at(m->history, first + i);
+  mg__unlock(monitor_lock_of(m));
+  return count;
+}
+
+void mg_monitor_trends(const mg_monitor *m, size_t count, mg_trend *out_rss,
+                       mg_trend *out_heap) {
+  mg__lock(monitor_lock_of(m));
+  monitor_trend(m, count, monitor_rss_of, out_rss);
+  monitor_trend(m, count, monitor_heap_of, out_heap);
+  mg__unlock(monitor_lock_of(m));
+}
+
+mg_status mg_monitor_counter_register(mg_monitor *m, const char *key,
+                                      mg_error *err) {
+  mg_status st;
+
+  mg__lock(&m->lock);
+  st = mg__counters_register(&m->counters, key, err);
+  mg__unlock(&m->lock);
+  return st;
+}
+
+mg_status mg_monitor_counter_add(mg_monitor *m, const char *key, int64_t delta,
+                                 uint64_t *out_value, mg_error *err) {
+  mg__verdict verdict = {0.0, false, false};
+  mg__counter *counter;
+  mg_sample latest;
+
+  mg_monitor_latest(m, &latest);
+  mg__lock(&m->lock);
+  counter = mg__counters_find(&m->counters, key, err);
+  if (counter != NULL) {
+    mg__counter_add(counter, delta);
+    monitor_raise_leak(m, counter, &latest);
+    if (out_value != NULL) *out_value = counter->value;
+    verdict.wake = m->events.count > 0;
+  }
+  mg__unlock(&m->lock);
+  monitor_tell(m, &verdict);
+  return counter == NULL ? MG_ENOTFOUND : MG_OK;
+}
+
+mg_status mg_monitor_counter_reset(mg_monitor *m, const char *key,
+                                   mg_error *err) {
+  mg__counter *counter;
+
+  mg__lock(&m->lock);
+  counter = mg__counters_find(&m->counters, key, err);
+  if (counter != NULL) {
+    counter->value = 0;
+    counter->raised = MG_HEALTH_HEALTHY;
+  }
+  mg__unlock(&m->lock);
+  return counter == NULL ? MG_ENOTFOUND : MG_OK;
+}
+
+bool mg_monitor_counter_at(const mg_monitor *m, size_t index,
+                           char key[MG_COUNTER_KEY_BYTES],
+                           uint64_t *out_value) {
+  bool found;
+
+  mg__lock(monitor_lock_of(m));
+  found = index < m->counters.count;
+  if (found) {
+    memcpy(key, m->counters.list[index].key, MG_COUNTER_KEY_BYTES);
+    *out_value = m->counters.list[index].value;
+  }
+  mg__unlock(monitor_lock_of(m));
+  return found;
+}
+
+mg_health mg_monitor_health(const mg_monitor *m, uint32_t *out_issues) {
+  mg_health health = MG_HEALTH_HEALTHY, counter;
+  double rate;
+  uint32_t issues = 0;
+  mg_sample s;
+
+  mg_monitor_latest(m, &s);
+  mg__lock(monitor_lock_of(m));
+  if (s.number > 0) issues |= mg__health_issues(&m->config, &s.reading);
+  if (s.level == MG_LEVEL_HIGH) issues |= MG_ISSUE_LEVEL_HIGH;
+  if (s.level == MG_LEVEL_CRITICAL) issues |= MG_ISSUE_LEVEL_CRITICAL;
+  if (monitor_grows(m, monitor_rss_of, &rate) ||
+      monitor_grows(m, monitor_heap_of, &rate))
+    issues |= MG_ISSUE_GROWTH;
+  for (size_t i = 0; i < m->counters.count; i++) {
+    counter = mg__counter_health(&m->counters.list[i], &m->config);
+    if (counter != MG_HEALTH_HEALTHY) issues |= MG_ISSUE_LEAK;
+    if (counter > health) health = counter;
+  }
+  mg__unlock(monitor_lock_of(m));
+  if (mg__health_severity(issues) > health) health = mg__health_severity(issues);
+  if (out_issues != NULL) *out_issues = issues;
+  return health;
+}
+
+void mg_monitor_reset(mg_monitor *m) {
+  mg__lock(&m->lock);
+  mg_history_clear(m->history);
+  mg__events_clear(&m->events);
+  m->peak_rss_bytes = 0;
+  for (size_t i = 0; i < m->counters.count; i++) {
+    m->counters.list[i].value = 0;
+    m->counters.list[i].raised = MG_HEALTH_HEALTHY;
+  }
+  atomic_store_explicit(&m->operations, 0, memory_order_relaxed);
+  mg__unlock(&m->lock);
+}

@@ -1,0 +1,218 @@
+/* os.h - what the core needs of an operating system; one implementation each
+ * under os/. Includes flow one way: os/X.c includes this header, nothing else of
+ * the core but internal.h.
+ *
+ * Contract of all functions: no global state beyond what is documented, no
+ * signal is ever handled or unblocked, descriptors are close-on-exec, threads
+ * run with all signals blocked. Readings that do not exist are MG_ABSENT. */
+#ifndef MG_CORE_OS_H
+#define MG_CORE_OS_H
+
+#include <pthread.h>
+
+#include "memguard/process.h"
+
+/* ---- os/linux.c: time, threads, fork ---------------------------------- */
+
+/** Monotonic clock; does not jump, may stand still while suspended. */
+uint64_t mg__os_clock_ns(void);
+/** Wall clock, milliseconds since 1970. */
+uint64_t mg__os_unix_ms(void);
+
+typedef struct mg__mutex {
+  pthread_mutex_t native;
+} mg__mutex;
+#define MG__MUTEX_INIT {PTHREAD_MUTEX_INITIALIZER}
+mg_status mg__mutex_init(mg__mutex *mutex, mg_error *err);
+void mg__mutex_destroy(mg__mutex *mutex);
+void mg__lock(mg__mutex *mutex);
+bool mg__try_lock(mg__mutex *mutex);
+void mg__unlock(mg__mutex *mutex);
+/** Brings a mutex that was held across fork() back to unlocked in the child. */
+void mg__mutex_reset(mg__mutex *mutex);
+
+typedef struct mg__cond {
+  pthread_cond_t native;
+} mg__cond;
+#define MG__COND_INIT {PTHREAD_COND_INITIALIZER}
+/** Waits with `mutex` held; may return early, so wait in a loop. */
+void mg__cond_wait(mg__cond *cond, mg__mutex *mutex);
+void mg__cond_wake_all(mg__cond *cond);
+/** In a forked child: forgets waiters that did not come along. */
+void mg__cond_reset(mg__cond *cond);
+
+typedef struct mg__thread {
+  pthread_t native;
+} mg__thread;
+/** Starts `run(ctx)` with all signals blocked. @param name at most 15 bytes.
+ *  @param stack_bytes what `run` may use; libc's own share comes on top.
+ *  0: the system's default.
+ *  @return MG_OK, MG_ENOMEM, MG_ESYS. */
+mg_status mg__thread_start(mg__thread *out, const char *name,
+                           size_t stack_bytes, void (*run)(void *), void *ctx,
+                           mg_error *err);
+void mg__thread_join(mg__thread *thread);
+/** Instead of a join: what the thread holds is freed when it ends. */
+void mg__thread_detach(mg__thread *thread);
+/** @return whether this is the calling thread. */
+bool mg__thread_is_self(const mg__thread *thread);
+
+/** Registers fork handlers (pthread_atfork order rules). Only the first call of
+ *  a process registers; later ones do nothing.
+ *  @return MG_OK, MG_ENOMEM. */
+mg_status mg__os_at_fork(void (*before)(void), void (*parent)(void),
+                         void (*child)(void), mg_error *err);
+
+/** Makes `path` absolute. @return MG_OK, MG_EINVAL (empty, too long), MG_ESYS. */
+mg_status mg__os_absolute_path(char *out, size_t out_bytes, const char *path,
+                               mg_error *err);
+/** Removes a file. @return 0 or errno; a file already gone is 0. */
+int mg__os_unlink(const char *path);
+
+/* Hosts that turn into daemons close every descriptor, ours too, and open their
+ * own under the same numbers. So a file remembers what it opened, and is never
+ * closed once its number belongs to somebody else. */
+typedef struct mg__file {
+  int fd; /* -1: not open */
+  uint64_t device, inode;
+} mg__file;
+#define MG__FILE_NONE {-1, 0, 0}
+/** @param flags of open(2); close-on-exec is added. @return whether it opened. */
+bool mg__file_open(mg__file *out, const char *path, int flags);
+/** Remembers what `fd` (-1 allowed) is and owns it from now on. */
+mg__file mg__file_own(int fd);
+/** @return false also for a file that is not open. */
+bool mg__file_is_ours(const mg__file *file);
+void mg__file_close(mg__file *file);
+/** Reads text from the start into `out`, NUL-terminated. What does not fit is
+ *  cut off after the last whole line.
+ *  @return 0 or errno; `out` is empty unless 0. */
+int mg__file_read(int fd, char *out, size_t out_bytes);
+/** The whole text of a file. @return [owned] mg__free(); NULL if it cannot be
+ *  read, is longer than 4 MiB, or there is no memory. */
+char *mg__file_text(const char *path);
+
+/* ---- os/linux_proc.c: the reader --------------------------------------- */
+
+/** Descriptors kept open under /proc/self, on meminfo, the control group and PSI.
+ *  After a fork they describe the parent: close, open again.
+ *  Threads: the caller's lock, except mg__os_rss(), which any thread may call
+ *  at the same time as anything but open and close. */
+typedef struct mg__os mg__os;
+
+/** @param root prefix of every /proc and /sys path, "" in production; tests
+ *  point it at a directory tree of their own.
+ *  Never fails for want of files: what cannot be opened is MG_ABSENT and tried
+ *  again now and then (a control group may appear later).
+ *  @return MG_OK, MG_ENOMEM, MG_EINVAL (root too long). */
+mg_status mg__os_open(mg__os **out, const char *root, mg_error *err);
+void mg__os_close(mg__os *os);
+/** Fills the kernel's part of a reading; heap fields become MG_ABSENT. Opens
+ *  control-group files again when the process moved to another group (looked at
+ *  at most every MG__OS_REOPEN_MS), reads limits every time. */
+void mg__os_read(mg__os *os, mg_reading *out);
+uint64_t mg__os_rss(const mg__os *os);
+uint64_t mg__os_fd_count(const mg__os *os);
+#define MG__OS_REOPEN_MS 5000.0
+/** What mg__os_read() does every MG__OS_REOPEN_MS, now: opens what is missing
+ *  or was closed by the host, follows the process into another group. */
+void mg__os_refresh(mg__os *os);
+/** Changes when the control group or one of its limits did, as seen by the last
+ *  refresh: mg__os_events opened before are out of date. */
+uint32_t mg__os_epoch(const mg__os *os);
+/** [borrowed] */
+const char *mg__os_root(const mg__os *os);
+
+/* ---- os/linux_cgroup.c: control groups v1, v2, hybrid ------------------ */
+
+#define MG__CGROUP_LEVELS 16
+#define MG__PATH_BYTES 4096
+
+typedef struct mg__cgroup_level {
+  mg__file usage, limit;
+  mg__file high, stat; /* may be missing */
+  int steps_up;        /* directories above level[0] */
+} mg__cgroup_level;
+
+/** The process's memory control group and its ancestors, innermost first. A
+ *  level that shows no usage or no limit is left out. */
+typedef struct mg__cgroup {
+  int version; /* 0 none found, 1, 2 */
+  int count;
+  mg__cgroup_level level[MG__CGROUP_LEVELS];
+  char directory[MG__PATH_BYTES]; /* of level[0]; empty if none */
+  size_t top_bytes;               /* part of `directory` not to be left */
+  char unified[MG__PATH_BYTES];   /* v2 group of the process, also where v1
+                                     counts memory; empty if none */
+} mg__cgroup;
+
+/** Finds the group through <root>/proc/self/cgroup and mountinfo: v2, v1 and
+ *  hybrid (the v1 memory controller wins where it is mounted); a container that
+ *  sees its own group as the root of the mount; bind-mounted sub-trees. */
+void mg__cgroup_open(mg__cgroup *out, const char *root);
+void mg__cgroup_close(mg__cgroup *group);
+/** The level with the highest used / limit, limit = min(max, high) on v2, held
+ *  to `machine_total`; unlimited levels ("max", or at least the page-rounded
+ *  INT64_MAX of v1) have no vote. used = usage - active_file - inactive_file -
+ *  slab_reclaimable, not below 0. Both MG_ABSENT if no level is limited. */
+void mg__cgroup_read(const mg__cgroup *group, uint64_t machine_total,
+                     uint64_t *out_used, uint64_t *out_limit);
+/** min(max, high) of one level as it is now. @return MG_ABSENT if unlimited or
+ *  not readable. */
+uint64_t mg__cgroup_limit(const mg__cgroup_level *level);
+/** Directory of level `index`; `out` empty if it does not fit. */
+void mg__cgroup_directory(const mg__cgroup *group, int index, char *out,
+                          size_t out_bytes);
+/** mg__os's group. [borrowed] valid until its next read, refresh or close. */
+const mg__cgroup *mg__os_cgroup(const mg__os *os);
+
+/* Pure parsers, fuzzed: any bytes, NUL-terminated. */
+
+/** Unsigned decimal at the start of `text`, ended by white space or the end.
+ *  @return false if there is none, or it does not fit below MG_ABSENT. */
+bool mg__parse_u64(const char *text, uint64_t *out);
+/** Value after "key " or "key:" at a line start. One with the unit kB
+ *  ("MemAvailable:  123 kB") comes out in bytes.
+ *  @return MG_ABSENT if there is no such line or it holds no number. */
+uint64_t mg__parse_keyed(const char *text, const char *key);
+/** "max" or a number; MG_ABSENT = unlimited. @return false if neither. */
+bool mg__parse_cgroup_limit(const char *text, uint64_t *out);
+/** Path of the group in /proc/self/cgroup text: version 2 = the "0::" line,
+ *  1 = the line with the memory controller. @return false if there is none. */
+bool mg__parse_cgroup_path(const char *text, int version, char *out,
+                           size_t out_bytes);
+/** Mount point and mounted root of the cgroup2 (version 2) or v1 memory
+ *  hierarchy in mountinfo text, octal escapes undone. Of several mounts the one
+ *  that shows the most ancestors of `path` is taken; one that does not show
+ *  `path` at all is of no use. @return false if there is none. */
+bool mg__parse_cgroup_mount(const char *text, int version, const char *path,
+                            char *out_root, char *out_point, size_t out_bytes);
+/** total= of the "some" line of a PSI file, in us; MG_ABSENT if none. */
+uint64_t mg__parse_psi_total(const char *text);
+
+/* ---- os/linux_events.c: what wakes the sampler ------------------------- */
+
+/** A waker and the kernel's notices about memory, the best there are: PSI
+ *  trigger ($MEMORY_PRESSURE_WATCH, own group, machine), memory.events of v2,
+ *  a usage threshold of v1. All but the waker may be missing. */
+typedef struct mg__os_events mg__os_events;
+
+typedef enum mg__wake { MG__WAKE_TIMER, MG__WAKE_ASKED, MG__WAKE_KERNEL } mg__wake;
+
+/** @param os [borrowed] during the call, for root and control group.
+ *  @param threshold_ratio share of the v1 limit at which to be told (0 to 1).
+ *  @return MG_OK, MG_ENOMEM, MG_ESYS (not even the waker). */
+mg_status mg__os_events_open(mg__os_events **out, const mg__os *os,
+                             double threshold_ratio, mg_error *err);
+void mg__os_events_close(mg__os_events *events);
+/** Sleeps until something happens or `timeout_ms` (< 0: no end) goes by. A
+ *  descriptor that reports an error or hangs up is dropped, never spun on; the
+ *  kernel's notices are taken at most once per MG__OS_EVENT_GAP_MS. */
+mg__wake mg__os_events_wait(mg__os_events *events, double timeout_ms);
+#define MG__OS_EVENT_GAP_MS 50.0
+/** Ends the current or the next wait. Any thread; async-signal-safe. */
+void mg__os_events_wake(mg__os_events *events);
+/** Bits: 1 PSI, 2 memory.events, 4 v1 threshold (for tests and reports). */
+uint32_t mg__os_events_kinds(const mg__os_events *events);
+
+#endif

@@ -1,0 +1,450 @@
+/* sampler.c - the one sampler thread of a process, and its worker.
+ *
+ *   sampler   waits (timer, kernel, asked) -> reads the process once -> every
+ *             running monitor judges it -> hooks.wake of those that have news
+ *   worker    started by the first delivery; calls hooks.deliver, which may
+ *             block, so that a slow host never stops the sampling
+ *
+ * One lock guards the seats, the threads' states and the reader. It is never
+ * held while a hook runs; a pin keeps the seat alive meanwhile. Lock order:
+ * sampler -> monitor -> buffers.
+ *
+ * fork(): the handlers below hold every lock across the fork, so the child finds
+ * whole data. The child closes the descriptors that describe its parent and
+ * has no threads until mg_fork_child() or the next start. */
+#include "internal.h"
+
+#include <stdatomic.h>
+
+#include "os.h"
+
+#define SAMPLER_STACK_BYTES (128u * 1024u)
+#define SAMPLER_IDLE_MS 5000.0
+
+static struct {
+  mg__mutex lock;
+  mg__cond changed; /* a pin was dropped, a thread ended, work for the worker */
+  mg__seat *seats;
+  mg__os *os;
+  mg__os_events *events;
+  uint32_t events_epoch; /* of the control group that `events` watches */
+  mg__thread thread, worker;
+  bool thread_up, worker_up;
+  bool stopping;  /* threads are being joined; starts wait */
+  bool suspended; /* between mg_fork_prepare() and its counterpart */
+  bool has_fork_handlers;
+  uint32_t forks; /* how many forks away this process is from the first */
+} sampler = {.lock = MG__MUTEX_INIT, .changed = MG__COND_INIT};
+
+/* ---- reading; the caller holds the lock -------------------------------- */
+
+static void sampler_before_fork(void);
+static void sampler_release_after_fork(void);
+static void sampler_after_fork_in_child(void);
+
+static mg_status sampler_handle_fork(mg_error *err) {
+  mg_status st;
+
+  if (sampler.has_fork_handlers) return MG_OK;
+  st = mg__os_at_fork(sampler_before_fork, sampler_release_after_fork,
+                      sampler_after_fork_in_child, err);
+  sampler.has_fork_handlers = st == MG_OK;
+  return st;
+}
+
+/* NULL without memory: then readings are absent. */
+static mg__os *sampler_os(void) {
+  if (sampler.os == NULL && sampler_handle_fork(NULL) == MG_OK)
+    mg__os_open(&sampler.os, "", NULL);
+  return sampler.os;
+}
+
+static void sampler_read(mg_reading *out) {
+  mg__os *os = sampler_os();
+
+  if (os != NULL)
+    mg__os_read(os, out);
+  else
+    mg_reading_init(out);
+}
+
+/* ---- sampler thread ---------------------------------------------------- */
+
+/* Calls the hooks of seats with news. Holds the lock on entry and return. */
+static void sampler_wake_hosts(void) {
+  mg__seat *seat = sampler.seats;
+
+  while (seat != NULL) {
+    if (!seat->wake_due) {
+      seat = seat->next;
+      continue;
+    }
+    seat->wake_due = false;
+    seat->pins++;
+    mg__unlock(&sampler.lock);
+    seat->hooks.wake(seat->hooks.ctx);
+    mg__lock(&sampler.lock);
+    seat->pins--;
+    mg__cond_wake_all(&sampler.changed);
+    seat = sampler.seats; /* the list may have changed meanwhile */
+  }
+}
+
+/* One pass over all monitors. Holds the lock. @return ms until the next. */
+static double sampler_pass(void) {
+  double due_ms = SAMPLER_IDLE_MS;
+  mg_reading reading;
+  uint64_t clock_ns, unix_ms;
+
+  sampler_read(&reading);
+  clock_ns = mg__os_clock_ns();
+  unix_ms = mg__os_unix_ms();
+  for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next) {
+    mg__verdict verdict;
+    if (!seat->running) continue;
+    verdict = mg__monitor_judge(seat->monitor, &reading, clock_ns, unix_ms,
+                                MG__PASS_BACKGROUND, NULL);
+    if (verdict.due_ms < due_ms) due_ms = verdict.due_ms;
+    seat->wake_due |= verdict.wake && seat->hooks.wake != NULL;
+    seat->deliver_due |= verdict.deliver && seat->hooks.deliver != NULL;
+  }
+  return due_ms;
+}
+
+static void sampler_start_worker(void);
+
+static bool sampler_has_deliveries(void) {
+  for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
+    if (seat->deliver_due) return true;
+  return false;
+}
+
+static double sampler_notice_ratio(void) {
+  double ratio = 1.0;
+
+  for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next) {
+    double wanted = mg__monitor_notice_ratio(seat->monitor);
+    if (wanted < ratio) ratio = wanted;
+  }
+  return ratio;
+}
+
+static mg_status sampler_open_events(mg__os_events **out, mg_error *err) {
+  mg__os *os = sampler_os();
+
+  *out = NULL;
+  if (os == NULL) return mg__fail(err, MG_ENOMEM, "reader of the process");
+  sampler.events_epoch = mg__os_epoch(os);
+  return mg__os_events_open(out, os, sampler_notice_ratio(), err);
+}
+
+/* Watches the new group when the process moved or a limit changed. Holds the
+ * lock, on the only thread that waits. Failing leaves the timer and the waker. */
+static void sampler_follow_group(void) {
+  mg__os_events *events;
+
+  if (sampler.os == NULL || mg__os_epoch(sampler.os) == sampler.events_epoch)
+    return;
+  if (sampler_open_events(&events, NULL) != MG_OK) return;
+  mg__os_events_close(sampler.events);
+  sampler.events = events;
+}
+
+static void sampler_run(void *ctx) {
+  (void)ctx;
+  mg__lock(&sampler.lock);
+  while (!sampler.stopping) {
+    double due_ms = sampler_pass();
+    mg__os_events *events;
+    sampler_follow_group();
+    if (sampler_has_deliveries()) {
+      sampler_start_worker();
+      mg__cond_wake_all(&sampler.changed);
+    }
+    sampler_wake_hosts();
+    if (sampler.stopping) break;
+    events = sampler.events;
+    mg__unlock(&sampler.lock);
+    mg__os_events_wait(events, due_ms);
+    mg__lock(&sampler.lock);
+  }
+  mg__unlock(&sampler.lock);
+}
+
+/* ---- worker thread ----------------------------------------------------- */
+
+static mg__seat *sampler_next_delivery(void) {
+  mg__seat *seat = sampler.seats;
+
+  while (seat != NULL && !seat->deliver_due) seat = seat->next;
+  return seat;
+}
+
+static bool sampler_is_wanted(void) {
+  for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
+    if (seat->running) return true;
+  return false;
+}
+
+/* Holds the lock. A hook may stop everything, which cannot join the thread it
+ * is on: then the worker ends by itself. */
+static void sampler_work_until_stopped(void) {
+  uint32_t forks = sampler.forks;
+
+  while (!sampler.stopping) {
+    mg__seat *seat = sampler_next_delivery();
+    if (seat == NULL && !sampler_is_wanted()) {
+      mg__thread_detach(&sampler.worker);
+      sampler.worker_up = false;
+      return;
+    }
+    if (seat == NULL) {
+      mg__cond_wait(&sampler.changed, &sampler.lock);
+      continue;
+    }
+    seat->deliver_due = false;
+    seat->pins++;
+    mg__unlock(&sampler.lock);
+    seat->hooks.deliver(seat->hooks.ctx);
+    mg__lock(&sampler.lock);
+    /* A hook that forked returns in the child too, where this thread is no
+     * worker and the seat may be gone. */
+    if (sampler.forks != forks) return;
+    seat->pins--;
+    mg__cond_wake_all(&sampler.changed);
+  }
+}
+
+static void sampler_work(void *ctx) {
+  (void)ctx;
+  mg__lock(&sampler.lock);
+  sampler_work_until_stopped();
+  mg__unlock(&sampler.lock);
+}
+
+static bool sampler_is_worker(void) {
+  return sampler.worker_up && mg__thread_is_self(&sampler.worker);
+}
+
+/* Holds the lock. Without a worker, events wait for the host to ask. */
+static void sampler_start_worker(void) {
+  if (sampler.worker_up || sampler.stopping || sampler.suspended) return;
+  sampler.worker_up = mg__thread_start(&sampler.worker, "memguard-work", 0,
+                                       sampler_work, NULL, NULL) == MG_OK;
+}
+
+/* ---- starting and stopping; the caller holds the lock ------------------ */
+
+static mg_status sampler_start_thread(mg_error *err) {
+  mg_status st;
+
+  /* Whoever stops the threads waits for the worker, and starts them again if
+   * they are wanted by then. */
+  if (sampler.stopping && sampler_is_worker()) return MG_OK;
+  while (sampler.stopping) mg__cond_wait(&sampler.changed, &sampler.lock);
+  if (sampler.thread_up || sampler.suspended) return MG_OK;
+  st = sampler_open_events(&sampler.events, err);
+  if (st != MG_OK) return st;
+  st = mg__thread_start(&sampler.thread, "memguard", SAMPLER_STACK_BYTES,
+                        sampler_run, NULL, err);
+  if (st != MG_OK) goto fail_events;
+  sampler.thread_up = true;
+  return MG_OK;
+
+fail_events:
+  mg__os_events_close(sampler.events);
+  sampler.events = NULL;
+  return st;
+}
+
+/* Joins what runs; releases the lock meanwhile. */
+static void sampler_join(bool thread_up, bool worker_up) {
+  sampler.stopping = true;
+  mg__cond_wake_all(&sampler.changed);
+  if (thread_up) mg__os_events_wake(sampler.events);
+  mg__unlock(&sampler.lock);
+  if (thread_up) mg__thread_join(&sampler.thread);
+  if (worker_up) mg__thread_join(&sampler.worker);
+  mg__lock(&sampler.lock);
+  sampler.thread_up = false;
+  if (worker_up) sampler.worker_up = false;
+  mg__os_events_close(sampler.events);
+  sampler.events = NULL;
+  sampler.stopping = false;
+  mg__cond_wake_all(&sampler.changed);
+}
+
+/* Ends and joins both threads; on the worker, only the sampler. */
+static void sampler_stop_threads(void) {
+  bool worker_up;
+
+  if (sampler.stopping && sampler_is_worker()) return; /* under way */
+  while (sampler.stopping) mg__cond_wait(&sampler.changed, &sampler.lock);
+  worker_up = sampler.worker_up && !sampler_is_worker();
+  if (!sampler.thread_up && !worker_up) return;
+  sampler_join(sampler.thread_up, worker_up);
+  if (sampler_is_wanted()) sampler_start_thread(NULL);
+}
+
+/* ---- fork -------------------------------------------------------------- */
+
+static void sampler_before_fork(void) {
+  mg__lock(&sampler.lock);
+  for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
+    mg__monitor_before_fork(seat->monitor);
+}
+
+/* The thread that forked holds the locks in the child as well. */
+static void sampler_release_after_fork(void) {
+  for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
+    mg__monitor_after_fork(seat->monitor);
+  mg__unlock(&sampler.lock);
+}
+
+static void sampler_after_fork_in_child(void) {
+  for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
+    seat->pins = 0;
+  mg__cond_reset(&sampler.changed);
+  sampler.thread_up = sampler.worker_up = sampler.stopping = false;
+  sampler.forks++;
+  mg__os_events_close(sampler.events);
+  mg__os_close(sampler.os);
+  sampler.events = NULL;
+  sampler.os = NULL;
+  sampler_release_after_fork();
+}
+
+void mg_fork_prepare(void) {
+  mg__lock(&sampler.lock);
+  sampler.suspended = true;
+  sampler_stop_threads();
+  mg__unlock(&sampler.lock);
+}
+
+static void sampler_resume(void) {
+  mg__lock(&sampler.lock);
+  sampler.suspended = false;
+  if (sampler_is_wanted()) sampler_start_thread(NULL);
+  mg__unlock(&sampler.lock);
+}
+
+void mg_fork_parent(void) { sampler_resume(); }
+
+void mg_fork_child(void) { sampler_resume(); }
+
+/* ---- seats ------------------------------------------------------------- */
+
+mg_status mg__sampler_add(mg__seat *seat, mg_error *err) {
+  mg_status st;
+
+  mg__lock(&sampler.lock);
+  st = sampler_handle_fork(err);
+  if (st == MG_OK) {
+    seat->next = sampler.seats;
+    sampler.seats = seat;
+  }
+  mg__unlock(&sampler.lock);
+  return st;
+}
+
+void mg__sampler_remove(mg__seat *seat) {
+  mg__seat **at;
+
+  mg__lock(&sampler.lock);
+  seat->running = seat->wake_due = seat->deliver_due = false;
+  while (seat->pins > 0) mg__cond_wait(&sampler.changed, &sampler.lock);
+  for (at = &sampler.seats; *at != seat; at = &(*at)->next) {
+  }
+  *at = seat->next;
+  if (!sampler_is_wanted()) sampler_stop_threads();
+  if (sampler.seats == NULL && !sampler.thread_up) {
+    mg__os_close(sampler.os);
+    sampler.os = NULL;
+  }
+  mg__unlock(&sampler.lock);
+}
+
+mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err) {
+  mg_status st;
+
+  mg__lock(&sampler.lock);
+  st = sampler_start_thread(err);
+  *out_began = st == MG_OK && !seat->running;
+  if (*out_began) {
+    /* Before the lock is free: the thread cannot report earlier than this. */
+    mg__monitor_note_life(seat->monitor, MG_EVENT_STARTED);
+    seat->running = true;
+  }
+  if (st == MG_OK && sampler.thread_up) mg__os_events_wake(sampler.events);
+  mg__unlock(&sampler.lock);
+  return st;
+}
+
+bool mg__sampler_stop(mg__seat *seat) {
+  bool ran;
+
+  mg__lock(&sampler.lock);
+  ran = seat->running;
+  seat->running = false;
+  if (!sampler_is_wanted()) sampler_stop_threads();
+  mg__unlock(&sampler.lock);
+  return ran;
+}
+
+bool mg__sampler_is_running(const mg__seat *seat) {
+  bool running;
+
+  mg__lock(&sampler.lock);
+  running = seat->running;
+  mg__unlock(&sampler.lock);
+  return running;
+}
+
+void mg__sampler_deliver(mg__seat *seat) {
+  if (seat->hooks.deliver == NULL) return;
+  mg__lock(&sampler.lock);
+  if (seat->running) {
+    seat->deliver_due = true;
+    sampler_start_worker();
+    mg__cond_wake_all(&sampler.changed);
+  }
+  mg__unlock(&sampler.lock);
+}
+
+void mg__sampler_nudge(void) {
+  mg__lock(&sampler.lock);
+  if (sampler.thread_up && !sampler.stopping) mg__os_events_wake(sampler.events);
+  mg__unlock(&sampler.lock);
+}
+
+/* ---- readings ---------------------------------------------------------- */
+
+void mg__sampler_read(mg_reading *out) {
+  mg__lock(&sampler.lock);
+  sampler_read(out);
+  mg__unlock(&sampler.lock);
+}
+
+uint64_t mg__sampler_fd_count(void) {
+  uint64_t count = MG_ABSENT;
+  mg__os *os;
+
+  mg__lock(&sampler.lock);
+  os = sampler_os();
+  if (os != NULL) count = mg__os_fd_count(os);
+  mg__unlock(&sampler.lock);
+  return count;
+}
+
+uint64_t mg_rss_bytes(void) {
+  uint64_t bytes = MG_ABSENT;
+  mg__os *os;
+
+  mg__lock(&sampler.lock);
+  os = sampler_os();
+  if (os != NULL) bytes = mg__os_rss(os);
+  mg__unlock(&sampler.lock);
+  return bytes;
+}
+
+void mg_read_process(mg_reading *out) { mg__sampler_read(out); }

@@ -1,0 +1,17 @@
+/* memguard.h - the whole public C API of memguard. */
+#ifndef MEMGUARD_H
+#define MEMGUARD_H
+
+#include "memguard/base.h"
+#include "memguard/buffer.h"
+#include "memguard/config.h"
+#include "memguard/history.h"
+#include "memguard/level.h"
+#include "memguard/manager.h"
+#include "memguard/monitor.h"
+#include "memguard/process.h"
+#include "memguard/resource.h"
+#include "memguard/sample.h"
+#include "memguard/trend.h"
+
+#endif

@@ -1,0 +1,258 @@
+/* memguard/config.h - the one table of settings and the rules around it.
+ *
+ * A configuration is a flat set of numbers. Each key has one row in
+ * MG_CONFIG_MAP: section, name, type, default, range, the values of the named
+ * profiles, other names it is known by, and a line of documentation. Bindings,
+ * the reference page and the checks are all derived from these rows.
+ *
+ * Naming a key. A path is "section.name" ("memory.max_memory_mb") or the bare
+ * name where only one section has it. Case, '_' and '-' are ignored when names
+ * are compared, so `maxMemoryMb`, `max_memory_mb` and `MAX_MEMORY_MB` are one
+ * key. Aliases are paths too ("memoryOptimization.intervalMs").
+ *
+ * Precedence, lowest first: defaults, profile, file, environment, the mapping
+ * given by the program. A change is prepared on a copy and takes effect whole
+ * or not at all: copy, set…, mg_config_check(), then hand the copy over.
+ *
+ * Threads: pure functions on the caller's data. No I/O, no allocation. */
+#ifndef MEMGUARD_CONFIG_H
+#define MEMGUARD_CONFIG_H
+
+#include "memguard/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum mg_config_type {
+  MG_CONFIG_BOOL,     /* stored as 0 or 1 */
+  MG_CONFIG_COUNT,    /* whole number */
+  MG_CONFIG_MB,       /* megabytes; text may say "512MB", "2GB", "1.5 GiB" */
+  MG_CONFIG_PERCENT,  /* 0 to 100; text may say "85%" */
+  MG_CONFIG_RATIO,    /* 0 to 1; text may say "80%" */
+  MG_CONFIG_DURATION, /* stored in ms; a bare number is seconds unless the
+                         name used ends in "ms"; text: "250ms" "30s" "5m" "2h" */
+  MG_CONFIG_RATE      /* MB per minute */
+} mg_config_type;
+
+typedef enum mg_profile {
+  MG_PROFILE_DEFAULT,
+  MG_PROFILE_DEVELOPMENT,
+  MG_PROFILE_PRODUCTION,
+  MG_PROFILE_HIGH_LOAD,
+  MG_PROFILE_QUEUE_DEVELOPMENT,
+  MG_PROFILE_QUEUE_PRODUCTION,
+  MG_PROFILES /* how many there are */
+} mg_profile;
+
+/* A profile cell that keeps the default. */
+#define MG_KEEP (-1.0)
+#define MG_TIB_MB 1048576.0
+#define MG_DAY_MS 86400000.0
+
+/** X(ID, section, name, type, default, min, max,
+ *    development, production, high_load, queue_development, queue_production,
+ *    aliases separated by spaces, doc) */
+#define MG_CONFIG_MAP(X)                                                      \
+  X(ENABLED, "memory", "enabled", BOOL, 1, 0, 1,                              \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memoryOptimization.enabled",                                             \
+    "false: nothing is sampled in the background and no event is "            \
+    "raised; explicit calls still work")                                      \
+  X(MAX_MEMORY_MB, "memory", "max_memory_mb", MB, 2048, 1, 16 * MG_TIB_MB,    \
+    512, 2048, 4096, 2048, 8192,                                              \
+    "memory_monitor.max_memory_mb memoryOptimization.maxRSSSizeMB",           \
+    "resident memory the process is meant to stay under; a lower limit "      \
+    "of a control group or an rlimit wins")                                   \
+  X(MAX_HEAP_MB, "memory", "max_heap_mb", MB, 0, 0, 16 * MG_TIB_MB,           \
+    256, 1024, 2048, 1024, 4096,                                              \
+    "memoryOptimization.maxHeapSizeMB",                                       \
+    "heap of the runtime that is meant to be enough; 0: only the "            \
+    "runtime's own limit counts")                                             \
+  X(MONITOR_INTERVAL, "memory", "monitor_interval", DURATION, 30000, 10, MG_DAY_MS, \
+    MG_KEEP, MG_KEEP, 15000, 30000, 60000,                                    \
+    "memoryOptimization.intervalMs memory.monitor_interval_ms",               \
+    "time between entries of the history and `stats` events")                 \
+  X(SAMPLE_INTERVAL, "memory", "sample_interval", DURATION, 1000, 10, 3600000, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memory.sample_interval_ms",                                              \
+    "longest time between two samples of the sampler thread; it samples"      \
+    " earlier when memory fills fast or the kernel reports pressure")         \
+  X(LOW_WATER_MARK, "memory", "low_water_mark_percent", PERCENT, 60, 0, 100,  \
+    MG_KEEP, 50, 40, MG_KEEP, MG_KEEP,                                        \
+    "",                                                                       \
+    "usage below which the level is normal again")                            \
+  X(HIGH_WATER_MARK, "memory", "high_water_mark_percent", PERCENT, 80, 1, 100, \
+    MG_KEEP, 75, 70, 75, 85,                                                  \
+    "memoryOptimization.threshold",                                           \
+    "usage from which the level is elevated")                                 \
+  X(ALERT_THRESHOLD, "memory", "alert_threshold", PERCENT, 90, 1, 100,        \
+    MG_KEEP, 85, 80, MG_KEEP, MG_KEEP,                                        \
+    "memory.alert_threshold_percent",                                         \
+    "usage from which the level is high")                                     \
+  X(FORCE_GC_THRESHOLD, "memory", "force_gc_threshold", PERCENT, 95, 1, 100,  \
+    MG_KEEP, 90, 85, MG_KEEP, MG_KEEP,                                        \
+    "memory.force_gc_threshold_percent",                                      \
+    "usage from which the level is critical")                                 \
+  X(ENABLE_AUTO_GC, "memory", "enable_auto_gc", BOOL, 1, 0, 1,                \
+    MG_KEEP, MG_KEEP, MG_KEEP, 0, MG_KEEP,                                    \
+    "memoryOptimization.autoOptimization",                                    \
+    "whether memguard may collect garbage by itself")                         \
+  X(GC_INTERVAL, "memory", "gc_interval", DURATION, 300000, 0, MG_DAY_MS,     \
+    MG_KEEP, 600000, 180000, MG_KEEP, MG_KEEP,                                \
+    "memory.gc_interval_ms",                                                  \
+    "least time between two collections that memguard starts")                \
+  X(HISTORY_SIZE, "memory", "history_size", COUNT, 1000, 2, 100000,           \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memory.max_history",                                                     \
+    "samples kept; the oldest are dropped")                                   \
+  X(RAPID_GROWTH, "memory", "rapid_growth_mb_per_minute", RATE, 10, 0.1, MG_TIB_MB, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "growth of resident memory or heap from which `rapid growth` is "         \
+    "raised")                                                                 \
+  X(BACKGROUND_CALLBACKS, "memory", "background_callbacks", BOOL, 0, 0, 1,    \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "CPython: true lets pressure callbacks and sinks also run on "            \
+    "memguard's own thread; false runs them only inside calls the "           \
+    "program makes")                                                          \
+  X(PRESSURE_THRESHOLD, "memory_monitor", "pressure_threshold", RATIO, 0.8, 0.01, 1, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memory.pressure_threshold",                                              \
+    "pressure from which pressure callbacks run and buffers are halved")      \
+  X(MONITORING_INTERVAL, "memory_monitor", "monitoring_interval", COUNT, 100, 1, 1e9, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memory.monitoring_interval",                                             \
+    "operations of the program between two checks of the pressure")           \
+  X(DEFAULT_BUFFER_SIZE, "buffer_manager", "default_buffer_size", COUNT, 100, 1, 1e9, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "items a new buffer holds before it should be flushed")                   \
+  X(MAX_BUFFER_SIZE, "buffer_manager", "max_buffer_size", COUNT, 1000, 1, 1e9, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "largest size a buffer grows to")                                         \
+  X(MIN_BUFFER_SIZE, "buffer_manager", "min_buffer_size", COUNT, 10, 1, 1e9,  \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "smallest size a buffer shrinks to")                                      \
+  X(AUTO_RESIZE, "buffer_manager", "auto_resize", BOOL, 1, 0, 1,              \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "whether buffer sizes follow the pressure")                               \
+  X(HEAP_USED_WARNING, "thresholds", "heap_used_warning", PERCENT, 70, 1, 100, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "thresholds.heap_used_warning_percent",                                   \
+    "heap use, of the heap's real limit, that raises a warning")              \
+  X(HEAP_USED_CRITICAL, "thresholds", "heap_used_critical", PERCENT, 85, 1, 100, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "thresholds.heap_used_critical_percent",                                  \
+    "heap use, of the heap's real limit, that is critical")                   \
+  X(RSS_WARNING, "thresholds", "rss_warning", MB, 512, 1, 16 * MG_TIB_MB,     \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "thresholds.rss_warning_mb",                                              \
+    "resident memory that raises a warning")                                  \
+  X(RSS_CRITICAL, "thresholds", "rss_critical", MB, 1024, 1, 16 * MG_TIB_MB,  \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "thresholds.rss_critical_mb",                                             \
+    "resident memory that is critical")                                       \
+  X(LEAK_WARNING_COUNT, "thresholds", "leak_warning_count", COUNT, 100, 1, 1e12, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "value of a registered object counter that raises `leak:warning`")        \
+  X(LEAK_CRITICAL_COUNT, "thresholds", "leak_critical_count", COUNT, 500, 1, 1e12, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "value of a registered object counter that raises `leak:critical`")
+
+typedef enum mg_config_id {
+#define MG_CONFIG_ENUM(id, ...) MG_CONFIG_##id,
+  MG_CONFIG_MAP(MG_CONFIG_ENUM)
+#undef MG_CONFIG_ENUM
+      MG_CONFIG_IDS /* how many there are */
+} mg_config_id;
+
+/** One row of the table. All strings are static. */
+typedef struct mg_config_row {
+  const char *section;
+  const char *name;
+  mg_config_type type;
+  double fallback;    /* the default */
+  double min, max;    /* both allowed */
+  double profile[MG_PROFILES];  /* by mg_profile; the default already filled in */
+  const char *aliases; /* paths separated by one space; may be empty */
+  const char *doc;
+} mg_config_row;
+
+/** The settings in force. Read with mg_config_get(); change only through the
+ *  functions below, which keep every value inside its range. */
+typedef struct mg_config {
+  double value[MG_CONFIG_IDS];
+  bool is_set[MG_CONFIG_IDS]; /* named by a file, the environment or a mapping */
+  mg_profile profile;
+} mg_config;
+
+static inline double mg_config_get(const mg_config *config, mg_config_id id) {
+  return config->value[id];
+}
+
+/** @return row `id` [borrowed, static]; NULL if out of range. */
+MG_API const mg_config_row *mg_config_row_at(mg_config_id id);
+
+/** Fills `out` with the defaults of `profile`. */
+MG_API void mg_config_init(mg_config *out, mg_profile profile);
+
+/** Finds a profile by name: "default", "development", "production", "high-load",
+ *  "queue-development", "queue-production"; case, '_' and '-' are ignored.
+ *  @return MG_OK, MG_EINVAL (the error lists the names). */
+MG_API mg_status mg_profile_find(mg_profile *out, const char *name,
+                                 mg_error *err);
+MG_API const char *mg_profile_name(mg_profile profile);
+
+/** Finds the key of a path.
+ *  @return MG_OK, MG_EKEY (the error names the nearest known key). */
+MG_API mg_status mg_config_find(mg_config_id *out, const char *path,
+                                mg_error *err);
+
+/** @return whether `name` is the section of some key or alias, so that a
+ *  binding may descend into a mapping of that name. */
+MG_API bool mg_config_is_section(const char *name);
+
+/** Sets one key. On failure nothing has changed.
+ *  @return MG_OK, MG_EKEY, MG_ETYPE (wrong kind of value for the key), MG_ERANGE
+ *  (the error names path, value and range; NaN and infinities are out of it). */
+MG_API mg_status mg_config_set_number(mg_config *config, const char *path,
+                                      double value, mg_error *err);
+MG_API mg_status mg_config_set_bool(mg_config *config, const char *path,
+                                    bool value, mg_error *err);
+/** As above from text with a unit: "30s", "85%", "512MB", "true". Plain
+ *  numbers work too. `bytes` is the length of `text`, SIZE_MAX = strlen. */
+MG_API mg_status mg_config_set_text(mg_config *config, const char *path,
+                                    const char *text, mg_error *err);
+
+/** Reports a value of a kind no key takes (a list, null, an object).
+ *  @return MG_EKEY if the key is unknown, else MG_ETYPE. */
+MG_API mg_status mg_config_refuse(const char *path, const char *kind,
+                                  mg_error *err);
+
+/** Takes MEMGUARD_SECTION_NAME and MEMGUARD_NAME variables out of an
+ *  environment block ("NAME=value" strings, NULL-terminated) together with
+ *  MEMGUARD_PROFILE, which must have been looked up by the caller before. Names
+ *  that memguard uses otherwise (MEMGUARD_PROFILE, MEMGUARD_CONFIG,
+ *  MEMGUARD_DIR) are passed over.
+ *  @return MG_OK, or the first failure; the error names the variable. */
+MG_API mg_status mg_config_set_environment(mg_config *config,
+                                           const char *const *block,
+                                           mg_error *err);
+
+/** The rules between keys: low < high <= alert <= force water mark; warning <=
+ *  critical; min <= default <= max buffer size. A key that nobody set moves to
+ *  fit the one that somebody did; two that were set and contradict are an error.
+ *  @return MG_OK, MG_ECONFLICT (the error names both keys and values). */
+MG_API mg_status mg_config_check(mg_config *config, mg_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -364,7 +364,7 @@ void mg_config_init(mg_config *out, mg_profile profile) {
 /* Variables of memguard that are not settings of the table. */
 static bool config_is_reserved(const char *wanted) {
   return strcmp(wanted, "profile") == 0 || strcmp(wanted, "config") == 0 ||
-         strcmp(wanted, "dir") == 0 || strcmp(wanted, "node") == 0;
+         strcmp(wanted, "dir") == 0;
 }
 
 static mg_status config_set_variable(mg_config *config, const char *variable,

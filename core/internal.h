@@ -123,6 +123,7 @@ void mg__page_write(mg_page *page, const mg_sample *sample,
 
 typedef struct mg__verdict {
   double due_ms; /* until this monitor wants the next sample */
+  bool is_tight; /* usage is above the low water mark */
   bool wake;     /* a sample was published or events wait: call hooks.wake */
   bool deliver;  /* events wait for the worker thread */
 } mg__verdict;

@@ -262,6 +262,8 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   monitor_raise_sampled(m, &s, before);
   if (monitor_is_due(m, pass, now_ms)) monitor_record(m, &s);
   verdict.due_ms = monitor_due_ms(m, now_ms);
+  verdict.is_tight =
+      s.usage >= mg_config_get(&m->config, MG_CONFIG_LOW_WATER_MARK) / 100.0;
   verdict.wake = m->events.count > 0 || pass == MG__PASS_BACKGROUND;
   verdict.deliver = m->events.count > 0 &&
                     mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) !=
@@ -489,7 +491,7 @@ mg_status mg_monitor_counter_register(mg_monitor *m, const char *key,
 
 mg_status mg_monitor_counter_add(mg_monitor *m, const char *key, int64_t delta,
                                  uint64_t *out_value, mg_error *err) {
-  mg__verdict verdict = {0.0, false, false};
+  mg__verdict verdict = {.wake = false};
   mg__counter *counter;
   mg_sample latest;
 

@@ -1,6 +1,6 @@
 /* os.h - what the core needs of an operating system; one implementation each
- * under os/. Includes flow one way: os/X.c includes this header, nothing else of
- * the core but internal.h.
+ * under os/. Includes flow one way: os/X.c includes this header, nothing else
+ * of the core but internal.h.
  *
  * Contract of all functions: no global state beyond what is documented, no
  * signal is ever handled or unblocked, descriptors are close-on-exec, threads
@@ -63,7 +63,8 @@ bool mg__thread_is_self(const mg__thread *thread);
 mg_status mg__os_at_fork(void (*before)(void), void (*parent)(void),
                          void (*child)(void), mg_error *err);
 
-/** Makes `path` absolute. @return MG_OK, MG_EINVAL (empty, too long), MG_ESYS. */
+/** Makes `path` absolute.
+ *  @return MG_OK, MG_EINVAL (empty, too long), MG_ESYS. */
 mg_status mg__os_absolute_path(char *out, size_t out_bytes, const char *path,
                                mg_error *err);
 /** Removes a file. @return 0 or errno; a file already gone is 0. */
@@ -77,7 +78,8 @@ typedef struct mg__file {
   uint64_t device, inode;
 } mg__file;
 #define MG__FILE_NONE {-1, 0, 0}
-/** @param flags of open(2); close-on-exec is added. @return whether it opened. */
+/** @param flags of open(2); close-on-exec is added.
+ *  @return whether it opened. */
 bool mg__file_open(mg__file *out, const char *path, int flags);
 /** Remembers what `fd` (-1 allowed) is and owns it from now on. */
 mg__file mg__file_own(int fd);
@@ -94,8 +96,8 @@ char *mg__file_text(const char *path);
 
 /* ---- os/linux_proc.c: the reader --------------------------------------- */
 
-/** Descriptors kept open under /proc/self, on meminfo, the control group and PSI.
- *  After a fork they describe the parent: close, open again.
+/** Descriptors kept open under /proc/self, on meminfo, the control group and
+ *  PSI. After a fork they describe the parent: close, open again.
  *  Threads: the caller's lock, except mg__os_rss(), which any thread may call
  *  at the same time as anything but open and close. */
 typedef struct mg__os mg__os;
@@ -192,19 +194,26 @@ uint64_t mg__parse_psi_total(const char *text);
 
 /* ---- os/linux_events.c: what wakes the sampler ------------------------- */
 
-/** A waker and the kernel's notices about memory, the best there are: PSI
- *  trigger ($MEMORY_PRESSURE_WATCH, own group, machine), memory.events of v2,
- *  a usage threshold of v1. All but the waker may be missing. */
+/** A waker and the kernel's notices about memory, the best there are: once armed
+ *  a PSI trigger ($MEMORY_PRESSURE_WATCH, own group, machine), memory.events of
+ *  v2, a usage threshold of v1. All but the waker may be missing. */
 typedef struct mg__os_events mg__os_events;
 
-typedef enum mg__wake { MG__WAKE_TIMER, MG__WAKE_ASKED, MG__WAKE_KERNEL } mg__wake;
+typedef enum mg__wake {
+  MG__WAKE_TIMER,
+  MG__WAKE_ASKED,
+  MG__WAKE_KERNEL
+} mg__wake;
 
 /** @param os [borrowed] during the call, for root and control group.
  *  @param threshold_ratio share of the v1 limit at which to be told (0 to 1).
  *  @return MG_OK, MG_ENOMEM, MG_ESYS (not even the waker). */
 mg_status mg__os_events_open(mg__os_events **out, const mg__os *os,
                              double threshold_ratio, mg_error *err);
+/** May take some 10 ms once armed: not with a lock held that a host waits for. */
 void mg__os_events_close(mg__os_events *events);
+/** Adds the notices of PSI; later calls do nothing. On the waiting thread. */
+void mg__os_events_arm(mg__os_events *events, const mg__os *os);
 /** Sleeps until something happens or `timeout_ms` (< 0: no end) goes by. A
  *  descriptor that reports an error or hangs up is dropped, never spun on; the
  *  kernel's notices are taken at most once per MG__OS_EVENT_GAP_MS. */

@@ -93,6 +93,7 @@ static void sampler_wake_hosts(void) {
 /* One pass over all monitors. Holds the lock. @return ms until the next. */
 static double sampler_pass(void) {
   double due_ms = SAMPLER_IDLE_MS;
+  bool is_tight = false;
   mg_reading reading;
   uint64_t clock_ns, unix_ms;
 
@@ -105,9 +106,12 @@ static double sampler_pass(void) {
     verdict = mg__monitor_judge(seat->monitor, &reading, clock_ns, unix_ms,
                                 MG__PASS_BACKGROUND, NULL);
     if (verdict.due_ms < due_ms) due_ms = verdict.due_ms;
+    is_tight |= verdict.is_tight;
     seat->wake_due |= verdict.wake && seat->hooks.wake != NULL;
     seat->deliver_due |= verdict.deliver && seat->hooks.deliver != NULL;
   }
+  if (is_tight && sampler.os != NULL)
+    mg__os_events_arm(sampler.events, sampler.os);
   return due_ms;
 }
 
@@ -139,15 +143,19 @@ static mg_status sampler_open_events(mg__os_events **out, mg_error *err) {
 }
 
 /* Watches the new group when the process moved or a limit changed. Holds the
- * lock, on the only thread that waits. Failing leaves the timer and the waker. */
+ * lock but while it closes what watched the former one; on the only thread that
+ * waits. Failing leaves that in place. */
 static void sampler_follow_group(void) {
-  mg__os_events *events;
+  mg__os_events *events, *former;
 
   if (sampler.os == NULL || mg__os_epoch(sampler.os) == sampler.events_epoch)
     return;
   if (sampler_open_events(&events, NULL) != MG_OK) return;
-  mg__os_events_close(sampler.events);
+  former = sampler.events;
   sampler.events = events;
+  mg__unlock(&sampler.lock);
+  mg__os_events_close(former);
+  mg__lock(&sampler.lock);
 }
 
 static void sampler_run(void *ctx) {
@@ -265,10 +273,10 @@ static void sampler_join(bool thread_up, bool worker_up) {
   mg__unlock(&sampler.lock);
   if (thread_up) mg__thread_join(&sampler.thread);
   if (worker_up) mg__thread_join(&sampler.worker);
+  mg__os_events_close(sampler.events); /* nobody starts or wakes meanwhile */
   mg__lock(&sampler.lock);
   sampler.thread_up = false;
   if (worker_up) sampler.worker_up = false;
-  mg__os_events_close(sampler.events);
   sampler.events = NULL;
   sampler.stopping = false;
   mg__cond_wake_all(&sampler.changed);
@@ -375,7 +383,8 @@ mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err) {
     mg__monitor_note_life(seat->monitor, MG_EVENT_STARTED);
     seat->running = true;
   }
-  if (st == MG_OK && sampler.thread_up) mg__os_events_wake(sampler.events);
+  if (st == MG_OK && sampler.thread_up && !sampler.stopping)
+    mg__os_events_wake(sampler.events);
   mg__unlock(&sampler.lock);
   return st;
 }

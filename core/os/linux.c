@@ -141,7 +141,9 @@ void mg__thread_join(mg__thread *thread) {
   pthread_join(thread->native, NULL);
 }
 
-void mg__thread_detach(mg__thread *thread) { pthread_detach(thread->native); }
+void mg__thread_detach(mg__thread *thread) {
+  pthread_detach(thread->native);
+}
 
 bool mg__thread_is_self(const mg__thread *thread) {
   return pthread_equal(thread->native, pthread_self()) != 0;

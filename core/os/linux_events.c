@@ -3,7 +3,9 @@
  * One poll() over the waker and these sources, each of which may be missing:
  *
  *   PSI trigger    the kernel tells when tasks were stalled for memory for
- *                  100 ms in 2 s: the span an unprivileged process may ask for
+ *                  100 ms in 2 s: the span an unprivileged process may ask for;
+ *                  closing one takes the kernel some 10 ms, so it is only asked
+ *                  for by mg__os_events_arm()
  *   stream         a FIFO or socket a service manager writes to instead
  *   memory.events  v2: a group met its own high or max; one file per level
  *   threshold      v1: use of a group crossed a share of its limit; one eventfd
@@ -30,9 +32,7 @@
 #include "internal.h"
 
 #define EVENTS_NS_PER_MS 1e6
-/* How often the flag is looked at when the host closed the waker. */
-#define EVENTS_BLIND_MS 100.0
-/* A poll in progress does not notice that, so none is longer. */
+/* No poll is longer: should the host close the waker, the flag still counts. */
 #define EVENTS_LONGEST_MS 1000.0
 
 typedef enum events_kind {
@@ -54,6 +54,7 @@ struct mg__os_events {
   atomic_bool asked;
   mg__file waker;  /* does not change: mg__os_events_wake() holds no lock */
   bool waker_lost; /* only the waiting thread looks */
+  bool is_armed;
   int count;
   events_source source[EVENTS_SOURCES];
   uint64_t quiet_until_ns;        /* sources are not polled before */
@@ -285,12 +286,17 @@ mg_status mg__os_events_open(mg__os_events **out, const mg__os *os,
     return mg__fail_errno(err, error, "eventfd");
   }
   events->waker = mg__file_own(fd);
-  events_add_psi(events, os);
   if (group->version == 2) events_add_groups(events, group);
   if (group->version == 1)
     events_add_thresholds(events, group, threshold_ratio);
   *out = events;
   return MG_OK;
+}
+
+void mg__os_events_arm(mg__os_events *events, const mg__os *os) {
+  if (events->is_armed) return;
+  events->is_armed = true;
+  events_add_psi(events, os);
 }
 
 void mg__os_events_close(mg__os_events *events) {
@@ -418,7 +424,6 @@ static bool events_poll(mg__os_events *events, double most_ms) {
     double left_ms = (double)(events->quiet_until_ns - now) / EVENTS_NS_PER_MS;
     if (left_ms < most_ms) most_ms = left_ms;
   }
-  if (!has_waker && most_ms > EVENTS_BLIND_MS) most_ms = EVENTS_BLIND_MS;
   timeout = events_timespec(most_ms);
   polled[0] = (struct pollfd){has_waker ? events->waker.fd : -1, POLLIN, 0};
   for (index = 0; index < events->count; index++) {

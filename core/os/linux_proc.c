@@ -200,18 +200,18 @@ enum {
   PROC_STATM_FIELDS
 };
 
-/* Fields of statm, in bytes; all MG_ABSENT if it cannot be read. */
-static void proc_read_statm(int fd, uint64_t page_bytes,
-                            uint64_t out[PROC_STATM_FIELDS]) {
+/* The first `fields` of statm, in bytes; MG_ABSENT what cannot be read. */
+static void proc_read_statm(int fd, uint64_t page_bytes, int fields,
+                            uint64_t *out) {
   char text[192];
   const char *at = text;
   uint64_t pages;
   int index;
 
-  for (index = 0; index < PROC_STATM_FIELDS; index++)
+  for (index = 0; index < fields; index++)
     out[index] = MG_ABSENT;
   if (mg__file_read(fd, text, sizeof text) != 0) return;
-  for (index = 0; index < PROC_STATM_FIELDS; index++) {
+  for (index = 0; index < fields; index++) {
     if (!mg__parse_u64(at, &pages)) return;
     if (pages < MG_ABSENT / page_bytes) out[index] = pages * page_bytes;
     at += strcspn(at, " ");
@@ -220,9 +220,10 @@ static void proc_read_statm(int fd, uint64_t page_bytes,
 }
 
 uint64_t mg__os_rss(const mg__os *os) {
-  uint64_t statm[PROC_STATM_FIELDS];
+  uint64_t statm[PROC_RESIDENT + 1];
 
-  proc_read_statm(atomic_load(&os->statm_fd), os->page_bytes, statm);
+  proc_read_statm(atomic_load(&os->statm_fd), os->page_bytes, PROC_RESIDENT + 1,
+                  statm);
   return statm[PROC_RESIDENT];
 }
 
@@ -282,7 +283,8 @@ void mg__os_read(mg__os *os, mg_reading *out) {
   if ((double)(mg__os_clock_ns() - os->refreshed_ns) >= MG__OS_REOPEN_MS * 1e6)
     mg__os_refresh(os);
   mg_reading_init(out);
-  proc_read_statm(os->file[PROC_STATM].fd, os->page_bytes, statm);
+  proc_read_statm(os->file[PROC_STATM].fd, os->page_bytes, PROC_STATM_FIELDS,
+                  statm);
   out->rss_bytes = statm[PROC_RESIDENT];
   out->shared_bytes = statm[PROC_SHARED];
   out->virtual_bytes = statm[PROC_SIZE];

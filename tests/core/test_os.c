@@ -252,6 +252,7 @@ static void test_mount_point_with_space(void **state) {
 static void test_outside_of_namespace(void **state) {
   (void)state;
   write_self("0::/../sibling\n", V2_MOUNT);
+  fixture_write(&tree, "/sys/fs/cgroup/cgroup.procs", "");
   write_group("/sys/fs/sibling", 2, "30\n", "60\n", "");
   check_group(MG_ABSENT, MG_ABSENT);
 }

@@ -296,6 +296,61 @@ static void test_threshold_wakes(void **state) {
   run(wait_for_threshold);
 }
 
+/* ---- Notices without news ------------------------------------------------ */
+
+/* cgroup.events of a v2 group, in place of memory.events: the kernel raises it
+ * when the first process comes and the last one goes, and no limit is met. */
+static void watch_comings(void *ctx) {
+  const fixture_tree *tree = ctx;
+  mg__os_events *events;
+  mg__os *os;
+  CHECK(unsetenv("MEMORY_PRESSURE_WATCH") == 0);
+  CHECK(mg__os_open(&os, tree->root, NULL) == MG_OK);
+  CHECK(mg__os_events_open(&events, os, 0.5, NULL) == MG_OK);
+  CHECK(mg__os_events_kinds(events) == 2);
+  CHECK(enter(group.outer) == 0);
+  CHECK(mg__os_events_wait(events, 100) == MG__WAKE_TIMER);
+  CHECK(enter(group.base) == 0);
+  CHECK(mg__os_events_wait(events, 100) == MG__WAKE_TIMER);
+  CHECK(mg__os_events_kinds(events) == 2);
+  /* A group that is gone is ready for ever: dropped. */
+  CHECK(remove_group(group.outer) == 0);
+  CHECK(mg__os_events_wait(events, 100) == MG__WAKE_TIMER);
+  CHECK(mg__os_events_kinds(events) == 0);
+  mg__os_events_close(events);
+  mg__os_close(os);
+}
+
+static void test_notice_without_news(void **state) {
+  fixture_tree tree;
+  char target[4400];
+  mg__os *os;
+  int status;
+  (void)state;
+  assert_int_equal(mg__os_open(&os, "", NULL), MG_OK);
+  snprintf(group.base, sizeof group.base, "%s", mg__os_cgroup(os)->unified);
+  mg__os_close(os);
+  snprintf(group.outer, sizeof group.outer, "%s/memguard-test-%d", group.base,
+           (int)getpid());
+  if (group.base[0] == '\0' || mkdir(group.outer, 0755) != 0) {
+    snprintf(group.reason, sizeof group.reason, "no v2 group can be made");
+    check_without_group();
+    return;
+  }
+  fixture_open(&tree);
+  fixture_write(&tree, "/proc/self/cgroup", "0::/\n");
+  fixture_write(&tree, "/proc/self/mountinfo",
+                "41 31 0:38 / /c rw - cgroup2 cgroup2 rw\n");
+  fixture_write(&tree, "/c/memory.current", "1\n");
+  fixture_write(&tree, "/c/memory.max", "2\n");
+  snprintf(target, sizeof target, "%s/cgroup.events", group.outer);
+  assert_int_equal(symlink(target, fixture_path(&tree, "/c/memory.events")), 0);
+  status = fixture_child(watch_comings, &tree);
+  remove_group(group.outer);
+  fixture_close(&tree);
+  assert_int_equal(status, 0);
+}
+
 #define GROUP_TEST(name) \
   cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
@@ -306,6 +361,7 @@ int main(void) {
       GROUP_TEST(test_limit_changes),
       GROUP_TEST(test_group_vanishes),
       GROUP_TEST(test_threshold_wakes),
+      cmocka_unit_test(test_notice_without_news),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

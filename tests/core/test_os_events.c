@@ -46,6 +46,8 @@ static int tear_down(void **state) {
 static uint32_t open_events(void) {
   assert_int_equal(mg__os_open(&os, tree.root, NULL), MG_OK);
   assert_int_equal(mg__os_events_open(&events, os, 0.5, NULL), MG_OK);
+  mg__os_events_arm(events, os);
+  mg__os_events_arm(events, os);
   return mg__os_events_kinds(events);
 }
 
@@ -323,19 +325,23 @@ static void test_manager_wants_none(void **state) {
 
 static void test_manager_asks_for_nonsense(void **state) {
   static const struct {
-    const char *watch, *write;
+    const char *watch, *write; /* NULL: a file that could be written */
   } rows[] = {
-      {"/no/such/file", "c29tZQ=="},       {"/usr", "c29tZQ=="},
-      {"/dev/zero", "c29tZQ=="},           {"", "c29tZQ=="},
-      {"/proc/self/statm", "not base64!"}, {"/proc/self/statm", "abcde"},
+      {"/no/such/file", "c29tZQ=="}, {"/usr", "c29tZQ=="},
+      {"/dev/zero", "c29tZQ=="},     {"", "c29tZQ=="},
+      {NULL, "not base64!"},         {NULL, "abcde"},
   };
   (void)state;
+  fixture_write(&tree, "/watched", "untouched");
   for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
-    setenv("MEMORY_PRESSURE_WATCH", rows[row].watch, 1);
+    const char *watch = rows[row].watch;
+    setenv("MEMORY_PRESSURE_WATCH",
+           watch != NULL ? watch : fixture_path(&tree, "/watched"), 1);
     setenv("MEMORY_PRESSURE_WRITE", rows[row].write, 1);
     fixture_write(&tree, "/proc/pressure/memory", "");
     assert_int_equal(open_events(), 1); /* the machine's instead */
     check_file("/proc/pressure/memory", "some 100000 2000000\0", 20);
+    check_file("/watched", "untouched", 9);
     mg__os_events_close(events);
     mg__os_close(os);
     os = NULL;
@@ -348,6 +354,7 @@ static void open_unprivileged(void *ctx) {
   CHECK(geteuid() != 0 || setresuid(65534, 65534, 65534) == 0);
   CHECK(mg__os_open(&os, tree.root, NULL) == MG_OK);
   CHECK(mg__os_events_open(&events, os, 0.5, NULL) == MG_OK);
+  mg__os_events_arm(events, os);
   CHECK(mg__os_events_kinds(events) == 0);
   CHECK(mg__os_events_wait(events, 1) == MG__WAKE_TIMER);
   mg__os_events_wake(events);
@@ -368,6 +375,7 @@ static void test_real_sources(void **state) {
   (void)state;
   assert_int_equal(mg__os_open(&os, "", NULL), MG_OK);
   assert_int_equal(mg__os_events_open(&events, os, 0.9, NULL), MG_OK);
+  mg__os_events_arm(events, os);
   assert_true(mg__os_events_kinds(events) <= 7);
   if (access("/proc/pressure/memory", W_OK) == 0)
     assert_true(mg__os_events_kinds(events) & 1);
@@ -478,6 +486,7 @@ static void test_nothing_stays_open(void **state) {
   for (int round = 0; round < 10; round++) {
     mg__os_events *more;
     assert_int_equal(mg__os_events_open(&more, reader, 0.5, NULL), MG_OK);
+    mg__os_events_arm(more, reader);
     mg__os_events_close(more);
   }
   assert_int_equal(mg__os_fd_count(reader), before);

@@ -450,6 +450,34 @@ static void config_sink(mg_config *config, bool anchored[MG_CONFIG_IDS]) {
   }
 }
 
+/* The key that `id` moved along with, following rules down or up; `id` itself if
+ * somebody set it. What nobody set is no help in an error. */
+static mg_config_id config_cause(const mg_config *config, mg_config_id id,
+                                 bool down) {
+  for (int step = 0; step < CONFIG_RULES && !config->is_set[id]; step++)
+    for (int i = 0; i < CONFIG_RULES; i++) {
+      const config_rule *rule = &config_rules[i];
+      if (id != (down ? rule->high : rule->low)) continue;
+      id = down ? rule->low : rule->high;
+      break;
+    }
+  return id;
+}
+
+static mg_status config_contradiction(const mg_config *config,
+                                      const config_rule *rule, mg_error *err) {
+  mg_config_id low_id = config_cause(config, rule->low, true);
+  mg_config_id high_id = config_cause(config, rule->high, false);
+  const mg_config_row *low = &config_rows[low_id];
+  const mg_config_row *high = &config_rows[high_id];
+
+  return mg__fail(err, MG_ECONFLICT,
+                  "%s.%s is %.15g, which must be %s %s.%s, %.15g", low->section,
+                  low->name, config->value[low_id],
+                  rule->gap > 0 ? "below" : "at most", high->section,
+                  high->name, config->value[high_id]);
+}
+
 mg_status mg_config_check(mg_config *config, mg_error *err) {
   mg_config fitted = *config;
   bool anchored[MG_CONFIG_IDS];
@@ -461,17 +489,9 @@ mg_status mg_config_check(mg_config *config, mg_error *err) {
   }
   config_raise(&fitted, anchored);
   config_sink(&fitted, anchored);
-  for (int i = 0; i < CONFIG_RULES; i++) {
-    const config_rule *rule = &config_rules[i];
-    const mg_config_row *low = &config_rows[rule->low];
-    const mg_config_row *high = &config_rows[rule->high];
-    if (config_holds(&fitted, rule)) continue;
-    return mg__fail(err, MG_ECONFLICT,
-                    "%s.%s is %.15g, which must be %s %s.%s, %.15g",
-                    low->section, low->name, fitted.value[rule->low],
-                    rule->gap > 0 ? "below" : "at most", high->section,
-                    high->name, fitted.value[rule->high]);
-  }
+  for (int i = 0; i < CONFIG_RULES; i++)
+    if (!config_holds(&fitted, &config_rules[i]))
+      return config_contradiction(&fitted, &config_rules[i], err);
   *config = fitted;
   return MG_OK;
 }

@@ -13,6 +13,9 @@
 
 #define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
 #define MONITOR_GROWTH_SAMPLES 10u   /* recorded samples behind rapid growth */
+#define MONITOR_GROWTH_MS 10000.0    /* it lasts so long, or three intervals */
+#define MONITOR_GROWTH_MB 1.0        /* and amounts to so much */
+#define MONITOR_MS_PER_MINUTE 60000.0
 #define MONITOR_NS_PER_MS 1e6
 
 struct mg_monitor {
@@ -135,13 +138,19 @@ static void monitor_trend(const mg_monitor *m, size_t count,
   mg_trend_of(out, time_ms, bytes, count);
 }
 
+/* Samples close together extrapolate a page fault to megabytes a minute, so
+ * growth must last and amount to something before it is called rapid. */
 static bool monitor_grows(const mg_monitor *m, monitor_series series,
                           double *out_mb_per_minute) {
+  double interval_ms = mg_config_get(&m->config, MG_CONFIG_MONITOR_INTERVAL);
+  double least_ms = fmin(MONITOR_GROWTH_MS, 3.0 * interval_ms), grown_mb;
   mg_trend trend;
 
   monitor_trend(m, MONITOR_GROWTH_SAMPLES, series, &trend);
   *out_mb_per_minute = trend.mb_per_minute;
+  grown_mb = trend.mb_per_minute * trend.span_ms / MONITOR_MS_PER_MINUTE;
   return trend.direction == MG_DIRECTION_INCREASING &&
+         trend.span_ms >= least_ms && grown_mb >= MONITOR_GROWTH_MB &&
          trend.mb_per_minute > mg_config_get(&m->config, MG_CONFIG_RAPID_GROWTH);
 }
 
@@ -185,10 +194,11 @@ static void monitor_record(mg_monitor *m, const mg_sample *s) {
 static void monitor_raise_sampled(mg_monitor *m, const mg_sample *s,
                                   mg_level before) {
   mg_event event = {.kind = MG_EVENT_LEVEL, .previous = before};
+  double threshold = mg_config_get(&m->config, MG_CONFIG_PRESSURE_THRESHOLD);
 
   if (s->level != before) monitor_raise(m, &event, s);
   event = (mg_event){.kind = MG_EVENT_PRESSURE};
-  if (s->pressure >= mg_config_get(&m->config, MG_CONFIG_PRESSURE_THRESHOLD))
+  if (s->pressure >= threshold || s->pressure > MG_BUFFER_FULL_PRESSURE)
     monitor_raise(m, &event, s);
 }
 

@@ -80,8 +80,9 @@ void mg_trend_of(mg_trend *out, const double *time_ms, const uint64_t *bytes,
   trend_points p;
 
   trend_collect(&p, time_ms, bytes, count);
-  *out = (mg_trend){MG_DIRECTION_STABLE, 0.0, 0.0, (uint32_t)p.count};
+  *out = (mg_trend){.points = (uint32_t)p.count};
   if (p.count < MG_TREND_MIN_POINTS) return;
+  out->span_ms = p.time_ms[p.count - 1] - p.time_ms[0];
   for (size_t i = 0; i + 1 < p.count; i++)
     for (size_t j = i + 1; j < p.count; j++) {
       double rise = p.bytes[j] - p.bytes[i];

@@ -120,7 +120,8 @@ typedef enum mg_profile {
   X(PRESSURE_THRESHOLD, "memory_monitor", "pressure_threshold", RATIO, 0.8, 0.01, 1, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.pressure_threshold",                                              \
-    "pressure from which pressure callbacks run and buffers are halved")      \
+    "pressure from which pressure callbacks run and buffers are halved; "     \
+    "above 0.9 both happen whatever it says")                                 \
   X(MONITORING_INTERVAL, "memory_monitor", "monitoring_interval", COUNT, 100, 1, 1e9, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.monitoring_interval",                                             \

@@ -38,6 +38,7 @@ typedef struct mg_trend {
   mg_direction direction;
   double mb_per_minute; /* Theil-Sen slope */
   double tau;           /* Kendall, -1 to 1 */
+  double span_ms;       /* from the oldest point used to the newest */
   uint32_t points;      /* used; below MG_TREND_MIN_POINTS: stable, 0, 0 */
 } mg_trend;
 

@@ -144,7 +144,7 @@ static void test_threshold_event(void **state) {
 }
 
 static void test_rapid_growth(void **state) {
-  mg_config config = support_config(NULL);
+  mg_config config = support_config("monitor_interval", "10ms", NULL);
   mg_monitor *monitor = opened(&config, NULL);
   mg_trend rss, heap_trend;
   mg_event event;
@@ -155,7 +155,7 @@ static void test_rapid_growth(void **state) {
     mg_heap heap = {i * 100 * MB, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT};
     mg_monitor_set_heap(monitor, &heap);
     mg_monitor_pass(monitor, true, NULL);
-    sleep_ms(2);
+    sleep_ms(10);
   }
   do { /* the resident set may have grown as well */
     assert_true(next_of(monitor, MG_EVENT_RAPID_GROWTH, &event));
@@ -166,6 +166,37 @@ static void test_rapid_growth(void **state) {
   assert_int_equal(heap_trend.points, 6);
   assert_true(mg_monitor_health(monitor, &issues) >= MG_HEALTH_WARNING);
   assert_true(issues & MG_ISSUE_GROWTH);
+  mg_monitor_close(monitor);
+}
+
+static void test_a_moment_is_no_growth(void **state) {
+  mg_config config = support_config(NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  mg_event event;
+  uint32_t issues;
+
+  (void)state;
+  for (uint64_t i = 0; i < 6; i++) { /* within the 30 s of one interval */
+    mg_heap heap = {i * 4096, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT};
+    mg_monitor_set_heap(monitor, &heap);
+    mg_monitor_pass(monitor, true, NULL);
+  }
+  assert_false(next_of(monitor, MG_EVENT_RAPID_GROWTH, &event));
+  mg_monitor_health(monitor, &issues);
+  assert_int_equal(issues & MG_ISSUE_GROWTH, 0);
+  mg_monitor_close(monitor);
+}
+
+static void test_full_pressure_is_told_below_a_high_threshold(void **state) {
+  mg_config config = support_config("pressure_threshold", "1", NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  mg_heap heap = {95, 100, 100, 0, 0};
+  mg_event event;
+
+  (void)state;
+  mg_monitor_set_heap(monitor, &heap);
+  mg_monitor_pass(monitor, false, NULL);
+  assert_true(next_of(monitor, MG_EVENT_PRESSURE, &event));
   mg_monitor_close(monitor);
 }
 
@@ -376,6 +407,8 @@ int main(void) {
       cmocka_unit_test(test_level_and_pressure_events),
       cmocka_unit_test(test_threshold_event),
       cmocka_unit_test(test_rapid_growth),
+      cmocka_unit_test(test_a_moment_is_no_growth),
+      cmocka_unit_test(test_full_pressure_is_told_below_a_high_threshold),
       cmocka_unit_test(test_a_full_queue_counts_what_it_evicts),
       cmocka_unit_test(test_counters),
       cmocka_unit_test(test_counters_are_bounded),

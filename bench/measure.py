@@ -1,0 +1,69 @@
+"""What the benchmarks share: rounds, medians, child processes, rows."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import timeit
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+UNROLLED = 10  # calls per turn of the loop, so that the loop itself weighs little
+ROUNDS = 9
+
+
+def row(
+    name: str, unit: str, ours: float, peer: float, peer_name: str
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "unit": unit,
+        "ours": ours,
+        "peer": peer,
+        "peer_name": peer_name,
+        "ratio": ours / peer,
+    }
+
+
+def python_ns(statement: str, names: dict[str, Any], calls: int) -> float:
+    """Median time of one `statement` in this interpreter, in ns."""
+    timer = timeit.Timer(";".join([statement] * UNROLLED), globals=names)
+    turns = max(calls // UNROLLED, 1)
+    rounds = timer.repeat(repeat=ROUNDS, number=turns)
+    return statistics.median(rounds) / turns / UNROLLED * 1e9
+
+
+def output_of(command: list[str], **environment: str) -> str:
+    return subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    ).stdout
+
+
+def python_child(code: str, *arguments: str) -> float:
+    """Runs `code` in a fresh interpreter; it prints one number."""
+    return float(output_of([sys.executable, "-c", code, *arguments]))
+
+
+def node_child(code: str) -> float:
+    """Runs `code` in a fresh Node; it prints one number."""
+    return float(output_of(["node", "-e", code]))
+
+
+def median_of(runs: int, measure: Any, *arguments: Any) -> float:
+    return statistics.median(measure(*arguments) for _ in range(runs))
+
+
+def node_rows(script: str) -> Iterator[dict[str, Any]]:
+    """Rows that a script beside this file prints, one JSON object a line."""
+    for line in output_of(["node", "--expose-gc", f"bench/{script}"]).splitlines():
+        figures = json.loads(line)
+        yield row(**figures)

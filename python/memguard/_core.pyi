@@ -1,0 +1,401 @@
+"""What of memguard is written in C. Programs import memguard instead."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self, final
+
+version: str
+"""Version of memguard, e.g. "0.1.0"."""
+
+EVENTS: tuple[str, ...]
+"""Names of all events."""
+
+class MemguardError(RuntimeError):
+    """Base of all errors of memguard."""
+
+    code: str
+    """A stable string, the same in Node, e.g. "ERR_MEMGUARD_RANGE"."""
+
+class InvalidError(MemguardError, ValueError):
+    """An argument that makes no sense."""
+
+class NoMemoryError(MemguardError, MemoryError):
+    """Out of memory."""
+
+class SystemCallError(MemguardError, OSError):
+    """A system call failed; `errno` says how."""
+
+class ConfigKeyError(MemguardError, KeyError):
+    """An unknown configuration key; the message names the nearest known one."""
+
+class ConfigTypeError(MemguardError, TypeError):
+    """A value of the wrong type."""
+
+class RangeError(MemguardError, ValueError):
+    """A value out of its range, which the message names."""
+
+class ConflictError(MemguardError, ValueError):
+    """Values that contradict each other."""
+
+class ClosedError(MemguardError):
+    """Used after close()."""
+
+class AbsentError(MemguardError):
+    """Not available on this machine."""
+
+class ExistsError(MemguardError, ValueError):
+    """Exists already."""
+
+class NotFoundError(MemguardError, KeyError):
+    """There is no such thing."""
+
+class HostError(MemguardError):
+    """A callback of the program failed."""
+
+def rss_bytes() -> int | None:
+    """Resident set of this process in bytes, read now; None without /proc."""
+
+def process_info() -> dict[str, int | None]:
+    """Readings of the process and the machine that are too costly for every
+    sample, by name; None where one is not known. Takes some 100 us. Raises
+    AbsentError if libproc2 cannot be used.
+
+    rss_peak_bytes, rss_anonymous_bytes, rss_file_bytes, rss_shared_bytes,
+    swap_bytes, locked_bytes, major_faults, minor_faults, threads, cpu_ms,
+    machine_total_bytes, machine_available_bytes, machine_cached_bytes,
+    machine_swap_total_bytes, machine_swap_free_bytes."""
+
+@final
+class Settings:
+    """One set of settings, starting out as a profile's."""
+
+    def __new__(cls, profile: str = "default") -> Self: ...
+    @property
+    def profile(self) -> str: ...
+    def set(self, path: str, value: object) -> None: ...
+    def get(self, path: str) -> float: ...
+    def set_environment(self, variables: Sequence[str]) -> None: ...
+    def check(self) -> None: ...
+    def copy(self) -> Settings: ...
+    def rows(self) -> list[tuple[str, str, str, float]]: ...
+    @classmethod
+    def is_section(cls, name: str) -> bool: ...
+    @classmethod
+    def is_key(cls, path: str) -> bool: ...
+
+@final
+class Sample:
+    """What was known about the process at one moment. Immutable; usable from any
+    thread. A reading that is not known is None."""
+
+    @property
+    def number(self) -> int:
+        """1 for the first sample of a monitor; 0: there is none yet."""
+
+    @property
+    def clock_ns(self) -> int:
+        """Monotonic clock in nanoseconds, as time.monotonic_ns()."""
+
+    @property
+    def unix_ms(self) -> int:
+        """Wall clock, milliseconds since 1970."""
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """Highest resident set in any sample so far."""
+
+    @property
+    def usage(self) -> float:
+        """Highest ratio of use to limit over the domains; may exceed 1.0."""
+
+    @property
+    def pressure(self) -> float:
+        """Usage held inside 0.0 to 1.0."""
+
+    @property
+    def domain(self) -> str:
+        """The domain that usage comes from: cgroup, machine, address, data, heap,
+        max_heap, max_memory or none."""
+
+    @property
+    def level(self) -> str:
+        """normal, elevated, high or critical."""
+
+    @property
+    def rss_bytes(self) -> int | None:
+        """Resident set of the process."""
+
+    @property
+    def shared_bytes(self) -> int | None:
+        """Part of the resident set backed by files or shared."""
+
+    @property
+    def virtual_bytes(self) -> int | None:
+        """Mapped address space."""
+
+    @property
+    def data_bytes(self) -> int | None:
+        """Data and stack, as counted against RLIMIT_DATA."""
+
+    @property
+    def machine_available_bytes(self) -> int | None:
+        """Memory the machine can still give out."""
+
+    @property
+    def machine_total_bytes(self) -> int | None:
+        """Memory of the machine."""
+
+    @property
+    def cgroup_used_bytes(self) -> int | None:
+        """Use of the control group nearest its limit, without page cache."""
+
+    @property
+    def cgroup_limit_bytes(self) -> int | None:
+        """Limit of that control group."""
+
+    @property
+    def address_limit_bytes(self) -> int | None:
+        """Soft RLIMIT_AS."""
+
+    @property
+    def data_limit_bytes(self) -> int | None:
+        """Soft RLIMIT_DATA."""
+
+    @property
+    def stall_total_us(self) -> int | None:
+        """Time some task was stalled for memory, microseconds since boot."""
+
+    @property
+    def fd_count(self) -> int | None:
+        """Open file descriptors."""
+
+    @property
+    def thread_count(self) -> int | None:
+        """Threads of the process."""
+
+    @property
+    def heap_used_bytes(self) -> int | None:
+        """Runtime heap in use; known where collect_memory_stats() took it."""
+
+    @property
+    def heap_total_bytes(self) -> int | None:
+        """Runtime heap reserved."""
+
+    @property
+    def heap_limit_bytes(self) -> int | None:
+        """Largest heap the runtime allows itself; CPython has no such limit."""
+
+    @property
+    def external_bytes(self) -> int | None:
+        """Memory outside the heap owned by heap objects; Node only."""
+
+    @property
+    def array_buffer_bytes(self) -> int | None:
+        """Part of it held by array buffers; Node only."""
+
+    def as_dict(self) -> dict[str, int | float | str | None]:
+        """Every attribute in a new dict, by name."""
+
+@final
+class Buffer:
+    """Statistics of one buffer, always as they are now; stats.flush_count and
+    stats["flush_count"] are the same."""
+
+    @property
+    def created_time(self) -> float:
+        """When the buffer was made, seconds since 1970."""
+
+    @property
+    def max_size_reached(self) -> int:
+        """Longest length seen by a check or a flush, in items."""
+
+    @property
+    def flush_count(self) -> int:
+        """Flushes that took at least one item."""
+
+    @property
+    def flushed_items(self) -> int:
+        """Items taken by those flushes."""
+
+    @property
+    def current_size(self) -> int:
+        """Items the buffer is meant to hold now; follows the pressure."""
+
+    @property
+    def flush_at(self) -> int:
+        """Length from which the buffer should be flushed now, in items."""
+
+    @property
+    def has_sink(self) -> bool:
+        """Whether flushed items go to a sink."""
+
+    @property
+    def is_flushing(self) -> bool:
+        """Whether a flush is under way."""
+
+    def keys(self) -> list[str]:
+        """Names of the statistics, which are attributes too."""
+
+    def __getitem__(self, key: str) -> Any: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+class Monitor:
+    """Base of memguard.MemoryMonitor."""
+
+    @property
+    def latest(self) -> Sample:
+        """The latest Sample; its `number` is 0 if there is none yet. Reads
+        nothing. Raises ClosedError."""
+
+    @property
+    def pressure(self) -> float:
+        """Pressure of the latest sample, 0.0 to 1.0. Reads nothing."""
+
+    @property
+    def operation_count(self) -> int:
+        """Operations of the program counted so far."""
+
+    @property
+    def is_monitoring(self) -> bool:
+        """Whether samples are taken in the background."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used."""
+
+    @property
+    def events_lost(self) -> int:
+        """Events evicted from a full queue before anybody took them."""
+
+    @property
+    def object_counters(self) -> dict[str, int]:
+        """Values of the registered object counters, by key, in a new dict."""
+
+    def check_memory_pressure(self) -> float:
+        """The pressure now, 0.0 (none) to 1.0 (a limit is reached or passed).
+
+        Reads the process unless that was done less than 20 ms ago, counts one
+        operation, and runs waiting callbacks in this thread. Any thread. Raises
+        ClosedError."""
+
+    def _open(self, source: Settings | Manager, /) -> None: ...
+    def _start(self) -> None: ...
+    def _stop(self) -> None: ...
+    def _pass(self, record: bool, /) -> Sample: ...
+    def _collect(self) -> Sample: ...
+    def _history(self, since_unix_ms: int, max: int, /) -> list[Sample]: ...
+    def _trends(self, count: int, /) -> tuple[dict[str, Any], dict[str, Any]]: ...
+    def _read_settings(self) -> Settings: ...
+    def _configure(self, settings: Settings, /) -> None: ...
+    def _reset(self) -> None: ...
+    def _collected(self) -> None: ...
+    def _close(self) -> None: ...
+    def _after_fork(self) -> None: ...
+    def _counter_register(self, key: str, /) -> None: ...
+    def _counter_add(self, key: str, delta: int, /) -> int: ...
+    def _counter_reset(self, key: str, /) -> None: ...
+    def _next_event(self) -> dict[str, Any] | None: ...
+    def _health(self) -> tuple[str, list[tuple[str, str]]]: ...
+
+class Buffers:
+    """Base of memguard.BufferManager."""
+
+    @property
+    def active_buffers(self) -> MappingProxyType[str, list[Any]]:
+        """The lists by name: a read-only view that follows changes."""
+
+    @property
+    def buffer_stats(self) -> MappingProxyType[str, Buffer]:
+        """Statistics by name: a read-only view that follows changes."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used."""
+
+    def create_buffer(
+        self, name: str, sink: Callable[[list[Any]], object] | None = None
+    ) -> list[Any]:
+        """The list of buffer `name`, made if there is none: append to it.
+
+        `sink(items)` gets the items of each flush as a list. The same name again
+        gives the same list; with another sink it raises ConflictError. Also
+        raises ConfigTypeError, InvalidError (a name of more than 255 bytes or
+        none) and ClosedError. Any thread."""
+
+    def should_flush_buffer(
+        self, name: str, memory_pressure: float | None = None
+    ) -> bool:
+        """Whether the buffer is long enough to be flushed, at a pressure of 0.0
+        to 1.0 or at the present one. Raises NotFoundError, RangeError,
+        ConfigTypeError and ClosedError. Any thread."""
+
+    def flush_buffer(self, name: str, /) -> list[Any]:
+        """Takes all items out of the buffer, in one step.
+
+        Without a sink they are returned. With one they are given to it and an
+        empty list is returned; if it raises, what it left in its list goes back
+        to the front of the buffer and the exception goes on. Flushes of one
+        buffer take turns; from inside a sink a flush that would have to wait
+        returns an empty list at once. Raises NotFoundError and ClosedError. Any
+        thread."""
+
+    def _open(self, source: Settings | Manager, /) -> None: ...
+    def _drop(self, name: str, /) -> None: ...
+    def _read_settings(self) -> Settings | None: ...
+    def _configure(self, settings: Settings, /) -> None: ...
+    def _close(self) -> None: ...
+    def _after_fork(self) -> None: ...
+
+class Manager:
+    """Base of memguard.ResourceManager."""
+
+    @property
+    def temp_files(self) -> list[str]:
+        """Absolute paths of the registered temporary files, oldest first, in a
+        new list."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used."""
+
+    def should_flush_buffer(self, name: str, /) -> bool:
+        """Whether buffer `name` is long enough to be flushed at the present
+        pressure.
+
+        Cheap enough to be called for every item. Each call counts one operation;
+        every `monitoring_interval` of them the pressure is read anew. Waiting
+        callbacks run in this thread. Raises NotFoundError, ConfigTypeError and
+        ClosedError. Any thread."""
+
+    def _open(self, settings: Settings, /) -> None: ...
+    def _attach(self, monitor: Monitor, buffers: Buffers, /) -> None: ...
+    def _close(self) -> None: ...
+    def _add(self, kind: str, token: int, /) -> int: ...
+    def _add_file(self, path: bytes, /) -> None: ...
+    def _run(self, id: int, /) -> bool: ...
+    def _cleanup(self) -> tuple[int, int, int]: ...
+    def _after_fork(self) -> None: ...
+    def _stats(self) -> dict[str, Any]: ...
+
+class LevelTracker:
+    """Base of memguard.decide.LevelTracker."""
+
+    def __new__(cls, settings: Settings) -> Self: ...
+    def update(self, usage: float, now_ms: float, /) -> str:
+        """The level from now on."""
+
+def usage(
+    reading: Mapping[str, int | None], settings: Settings, /
+) -> tuple[float, str]: ...
+def sample_due_ms(usage: float, rate_per_ms: float, longest_ms: float, /) -> float: ...
+def buffer_size_next(size: int, pressure: float, settings: Settings, /) -> int: ...
+def buffer_flush_at(size: int, pressure: float, settings: Settings, /) -> int: ...
+def trend(
+    points: Sequence[tuple[float, int | None]], /
+) -> tuple[str, float, float, int]: ...
+def _trim() -> None: ...
+def _fork_prepare() -> None: ...
+def _fork_parent() -> None: ...
+def _fork_child() -> None: ...
+def _begin_exit() -> None: ...

@@ -1,0 +1,67 @@
+"""What must happen when the process forks or the interpreter ends.
+
+Objects are held weakly: whoever is alive is told, newest first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from _weakref import ref
+
+from memguard import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Mortal(Protocol):
+        """What an object here brings."""
+
+        def _at_exit(self) -> None: ...
+
+        def _after_fork_in_child(self) -> None: ...
+
+
+_live: dict[int, ref[Mortal]] = {}
+
+
+def add(mortal: Mortal) -> None:
+    """Tells `mortal` of forks and of the end, until remove() or its own end."""
+    key = id(mortal)
+    _live[key] = ref(mortal, lambda _: _live.pop(key, None))
+
+
+def remove(mortal: Mortal) -> None:
+    """Forgets `mortal`."""
+    _live.pop(id(mortal), None)
+
+
+def _living() -> list[Mortal]:
+    known = [reference() for reference in list(_live.values())]
+    return [mortal for mortal in reversed(known) if mortal is not None]
+
+
+def _at_exit() -> None:
+    from memguard import _log
+
+    for mortal in _living():
+        try:
+            mortal._at_exit()
+        except Exception:
+            _log.failure("%r could not be closed at exit", mortal)
+    _core._begin_exit()
+
+
+def _after_fork_in_child() -> None:
+    for mortal in _living():
+        mortal._after_fork_in_child()
+    _core._fork_child()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(
+    before=_core._fork_prepare,
+    after_in_parent=_core._fork_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -1,0 +1,484 @@
+"""MemoryMonitor: how much memory is in use, which way it goes, what to do."""
+
+from __future__ import annotations
+
+import gc
+import time
+from _thread import RLock, allocate_lock
+
+from memguard import _core, _life, _log
+from memguard._core import (
+    ConfigTypeError,
+    InvalidError,
+    RangeError,
+    SystemCallError,
+)
+from memguard.config import apply, nested, resolve
+from memguard.report import MB, alerts_of, payload_of, stats_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Any, Self
+
+    from memguard.buffer import BufferManager
+    from memguard.config import Path
+    from memguard.report import Stats
+
+    Listener = Callable[[dict[str, Any]], object]
+
+_threads = _log.Complaints()
+_FULL_PRESSURE = 0.9
+_ALL = 1 << 30  # samples or minutes; more than there can be
+_HAS_STAR_ARGS = 0x04  # inspect.CO_VARARGS; inspect is slow to import
+
+
+class MemoryMonitor(_core.Monitor):
+    """Watches the process. One background thread serves all monitors of it.
+
+    Samples are taken in the background and when the program asks; what follows
+    from them (pressure callbacks, events) runs in calls the program makes, or
+    also in memguard's own thread if `background_callbacks` is true.
+
+    `config`: settings, flat or nested; see ResourceManager for the other
+    arguments. Usable alone.
+    """
+
+    pressure_callbacks: list[Callable[..., object]]
+    """Called while the pressure is at or above pressure_threshold, in order. A
+    plain list: the program may append to it."""
+
+    gc_count: int
+    """Collections that trigger_gc() made."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        profile: str | None = None,
+        file: Path | None = None,
+        environment: bool | Mapping[str, str] = True,
+    ) -> None:
+        self._open(resolve(config, profile=profile, file=file, environment=environment))
+        self._set_up(None)
+        _life.add(self)
+        self._begin()
+
+    @classmethod
+    def _of(cls, manager: _core.Manager, buffers: BufferManager) -> Self:
+        """The monitor of a manager."""
+        self = cls.__new__(cls)
+        self._open(manager)
+        self._set_up(buffers)
+        return self
+
+    def _set_up(self, buffers: BufferManager | None) -> None:
+        self.pressure_callbacks = []
+        self.gc_count = 0
+        self._buffers = buffers
+        self._listeners: dict[str, list[Listener]] = {}
+        self._complaints = _log.Complaints()
+        self._relieved = 0  # number of the sample that buffers were flushed for
+        self._renew_locks()
+
+    def _renew_locks(self) -> None:
+        self._delivering = allocate_lock()
+        self._settings_lock = RLock()
+
+    def _begin(self) -> None:
+        """Starts sampling; without a thread everything else goes on working."""
+        try:
+            self._start()
+        except SystemCallError:
+            _threads.failed("thread", "no background samples: no thread to be had")
+        else:
+            _threads.worked("thread")
+
+    # ---- settings ----------------------------------------------------------
+
+    @property
+    def settings(self) -> dict[str, dict[str, bool | int | float]]:
+        """The settings in force, by section and name; durations in seconds."""
+        return nested(self._read_settings())
+
+    def update_config(self, config: Mapping[str, Any]) -> None:
+        """Changes settings, all or none, of the whole manager if it has one.
+
+        Raises ConfigKeyError, ConfigTypeError, RangeError or ConflictError;
+        then nothing has changed.
+        """
+        with self._settings_lock:
+            settings = self._read_settings()
+            was_enabled = settings.get("memory.enabled")
+            apply(settings, config)
+            settings.check()
+            self._configure(settings)
+            enabled = settings.get("memory.enabled")
+        if was_enabled and not enabled:
+            self._stop()
+        elif enabled and not was_enabled:
+            self._begin()
+
+    def _get(self, path: str) -> float:
+        return self._read_settings().get(path)
+
+    @property
+    def max_memory_mb(self) -> float:
+        """Resident memory to stay under, in MB. May be set."""
+        return self._get("memory.max_memory_mb")
+
+    @max_memory_mb.setter
+    def max_memory_mb(self, value: float) -> None:
+        self.update_config({"max_memory_mb": value})
+
+    @property
+    def pressure_threshold(self) -> float:
+        """Pressure from which callbacks run, 0.01 to 1.0. May be set."""
+        return self._get("memory_monitor.pressure_threshold")
+
+    @pressure_threshold.setter
+    def pressure_threshold(self, value: float) -> None:
+        self.update_config({"pressure_threshold": value})
+
+    @property
+    def monitoring_interval(self) -> int:
+        """Operations of the program between two checks. May be set."""
+        return int(self._get("memory_monitor.monitoring_interval"))
+
+    @monitoring_interval.setter
+    def monitoring_interval(self, value: int) -> None:
+        self.update_config({"monitoring_interval": value})
+
+    # ---- readings ----------------------------------------------------------
+
+    @property
+    def peak_memory(self) -> float:
+        """Highest resident set in any sample, in MB; 0.0 before the first."""
+        return self.latest.peak_rss_bytes / MB
+
+    @property
+    def last_check_time(self) -> float:
+        """When the latest sample was taken, seconds since 1970; 0.0: never."""
+        return self.latest.unix_ms / 1000
+
+    def trigger_gc(self) -> int:
+        """Collects garbage now. Returns the number of unreachable objects."""
+        collected = gc.collect()
+        self.gc_count += 1
+        self._collected()
+        return collected
+
+    # ---- callbacks and events ----------------------------------------------
+
+    def register_pressure_callback(self, callback: Callable[..., object]) -> None:
+        """Has `callback(pressure)` called while the pressure is at or above
+        pressure_threshold; one that takes no argument is called without.
+
+        One that raises is logged and the others still run.
+        """
+        if not callable(callback):
+            raise ConfigTypeError(f"callback is {callback!r}, allowed: a callable")
+        self.pressure_callbacks.append(callback)
+
+    def on(self, event: str, listener: Listener) -> None:
+        """Has `listener(payload)` called for each `event`: monitoring:started,
+        monitoring:stopped, stats:collected, threshold:exceeded,
+        trend:rapid-growth, leak:warning, leak:critical, level:changed, pressure.
+
+        Raises InvalidError for another name.
+        """
+        if event not in _core.EVENTS:
+            raise InvalidError(f"event {event!r}, allowed: {', '.join(_core.EVENTS)}")
+        if not callable(listener):
+            raise ConfigTypeError(f"listener is {listener!r}, allowed: a callable")
+        self._listeners.setdefault(event, []).append(listener)
+
+    def off(self, event: str, listener: Listener) -> None:
+        """Ends what on() began. Does nothing if it did not."""
+        listeners = self._listeners.get(event, [])
+        if listener in listeners:
+            listeners.remove(listener)
+
+    def _deliver(self) -> None:
+        """Runs what the waiting events ask for, in this thread.
+
+        One thread at a time, and not again from inside a callback: whoever is at
+        it takes new events along. An event of a sample taken meanwhile ends it,
+        so callbacks that cause events cannot hold the program here.
+        """
+        delivering = self._delivering
+        if self.closed or not delivering.acquire(False):
+            return
+        try:
+            began = self.latest.number
+            self._relieve()
+            while (event := self._next_event()) is not None:
+                self._dispatch(event)
+                if event["sample"].number > began:
+                    break
+        finally:
+            delivering.release()
+
+    def _relieve(self) -> None:
+        """Under full pressure, once per sample, buffers go to their sinks."""
+        sample = self.latest
+        if sample.pressure > _FULL_PRESSURE and sample.number != self._relieved:
+            self._relieved = sample.number
+            if self._buffers is not None:
+                self._buffers._flush_sinks()
+
+    def _dispatch(self, event: dict[str, Any]) -> None:
+        name = event["event"]
+        if name == "pressure":
+            pressure = event["sample"].pressure
+            for callback in tuple(self.pressure_callbacks):
+                self._call(callback, *((pressure,) if _takes_one(callback) else ()))
+        listeners = self._listeners.get(name)
+        if listeners and not self.closed:
+            payload = payload_of(event, self._read_settings())
+            for listener in tuple(listeners):
+                self._call(listener, payload)
+
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        try:
+            callback(*args)
+        except Exception:
+            self._complaints.failed(id(callback), "callback %r failed", callback)
+        else:
+            self._complaints.worked(id(callback))
+
+    # ---- monitoring --------------------------------------------------------
+
+    def start_monitoring(self, ms: float | None = None) -> None:
+        """Starts background samples, recorded every `ms` milliseconds (10 to one
+        day; None: as configured). Does nothing if they run already.
+
+        Raises RangeError, SystemCallError if no thread could be started.
+        """
+        if ms is not None:
+            self.update_config({"memory": {"monitor_interval_ms": ms}})
+        self._start()
+        self._deliver()
+
+    def stop_monitoring(self) -> None:
+        """Stops background samples; asking for one still works."""
+        self._stop()
+        self._deliver()
+
+    def collect_memory_stats(self) -> Stats:
+        """Takes and records a sample now, with the heap of this interpreter.
+
+        Some 0.5 ms, more with a large heap. Keys: heap_used, heap_total,
+        external, rss, array_buffers (bytes), timestamp (seconds since 1970),
+        heap_used_percentage (of max_heap_mb, if that is set), heap_used_mb,
+        heap_total_mb, rss_mb. None where CPython or the system does not tell.
+        """
+        sample = self._collect()
+        self._deliver()
+        return stats_of(sample, self._read_settings())
+
+    def get_current_stats(self) -> Stats:
+        """The latest sample as collect_memory_stats() gives it, without heap
+        numbers unless it came from there; a new one if there is none."""
+        sample = self.latest
+        if sample.number == 0:
+            sample = self._pass(False)
+        return stats_of(sample, self._read_settings())
+
+    def get_memory_history(self, minutes: float | None = None) -> list[Stats]:
+        """Recorded samples of the last `minutes` (None: all kept), oldest first."""
+        since_ms = 0
+        if minutes is not None:
+            _check_number("minutes", minutes, 0)
+            since_ms = max(0, int((time.time() - minutes * 60) * 1000))
+        settings = self._read_settings()
+        return [stats_of(sample, settings) for sample in self._history(since_ms, _ALL)]
+
+    def get_memory_trends(self, count: int = 10) -> dict[str, Any]:
+        """Where the newest `count` recorded samples (1 or more; 64 are looked at)
+        go. "rss" and "heap" have direction (increasing, decreasing, stable),
+        mb_per_minute, tau (agreement, -1 to 1) and points used; "trend" and
+        "mb_per_minute" are those of the steeper one. Raises RangeError."""
+        _check_number("count", count, 1)
+        rss, heap = self._trends(int(count))
+        steeper = max(rss, heap, key=lambda trend: abs(trend["mb_per_minute"]))
+        return {
+            "trend": steeper["direction"],
+            "mb_per_minute": steeper["mb_per_minute"],
+            "rss": rss,
+            "heap": heap,
+        }
+
+    def get_gc_stats(self) -> dict[str, Any]:
+        """What the garbage collector did so far, by generation and in total."""
+        generations = gc.get_stats()
+        total = {
+            key: sum(generation[key] for generation in generations)
+            for key in ("collections", "collected", "uncollectable")
+        }
+        return {
+            **total,
+            "triggered": self.gc_count,
+            "generations": generations,
+            "thresholds": gc.get_threshold(),
+            "enabled": gc.isenabled(),
+        }
+
+    def get_memory_report(self) -> dict[str, Any]:
+        """A new sample and all that is known around it. No data of the program."""
+        health = self.health_check()
+        settings = self.settings
+        return {
+            "timestamp": time.time(),
+            "current": health["stats"],
+            "trends": self.get_memory_trends(),
+            "gc": self.get_gc_stats(),
+            "thresholds": settings["thresholds"],
+            "counters": self.object_counters,
+            "history": {
+                "count": len(self._history(0, _ALL)),
+                "capacity": settings["memory"]["history_size"],
+            },
+            "peak_memory_mb": self.peak_memory,
+            "events_lost": self.events_lost,
+            "health": health,
+            "recommendations": health["recommendations"],
+        }
+
+    def update_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        """Changes thresholds, all or none: heap_used_warning, heap_used_critical
+        (percent), rss_warning, rss_critical (MB), leak_warning_count,
+        leak_critical_count. Raises as update_config() does."""
+        self.update_config({"thresholds": thresholds})
+
+    def health_check(self) -> dict[str, Any]:
+        """Takes a sample and says what is wrong: status (healthy, warning,
+        critical), healthy, issues (alerts with type, level, message and often
+        value and threshold), recommendations (a sentence each), stats, timestamp
+        (seconds since 1970)."""
+        stats = self.collect_memory_stats()
+        status, found = self._health()
+        issues = alerts_of(found, self.latest, self._read_settings())
+        return {
+            "status": status,
+            "healthy": status == "healthy",
+            "issues": issues,
+            "recommendations": [issue["message"] for issue in issues],
+            "stats": stats,
+            "timestamp": stats["timestamp"],
+        }
+
+    def optimize_memory(self, method: str = "gc") -> dict[str, Any]:
+        """Gives memory back: "gc" collects garbage; "aggressive" also flushes
+        buffers that have a sink, collects twice (what finalizers let go of is
+        freed by the second) and returns free pages of the C allocator.
+
+        What was freed is measured. Returns timestamp, method, success,
+        duration_ms, collected (objects), freed_memory_mb (resident set; negative
+        if it grew), before_stats, after_stats. Raises InvalidError for another
+        method.
+        """
+        if method not in ("gc", "aggressive"):
+            raise InvalidError(f'method is {method!r}, allowed: "gc", "aggressive"')
+        before = self.collect_memory_stats()
+        began = time.perf_counter()
+        if method == "aggressive" and self._buffers is not None:
+            self._buffers._flush_sinks()
+        collected = self.trigger_gc()
+        if method == "aggressive":
+            collected += self.trigger_gc()
+            _core._trim()
+        duration_ms = (time.perf_counter() - began) * 1000
+        after = self.collect_memory_stats()
+        was, now = before["rss_mb"], after["rss_mb"]
+        return {
+            "timestamp": time.time(),
+            "method": method,
+            "success": True,
+            "duration_ms": duration_ms,
+            "collected": collected,
+            "freed_memory_mb": None if was is None or now is None else was - now,
+            "before_stats": before,
+            "after_stats": after,
+        }
+
+    # ---- object counters ---------------------------------------------------
+
+    def register_object_counter(self, key: str) -> None:
+        """Begins to count objects that the program opens and closes; a value at
+        leak_warning_count or leak_critical_count raises an event. A key of 1 to
+        63 bytes; at most 256 of them. Raises InvalidError, RangeError."""
+        self._counter_register(key)
+
+    def increment_object_counter(self, key: str, delta: int = 1) -> int:
+        """Adds `delta`, which may be negative; a counter does not fall below 0.
+        Returns its value. Raises NotFoundError."""
+        value = self._counter_add(key, delta)
+        self._deliver()
+        return value
+
+    def reset_object_counter(self, key: str) -> None:
+        """Sets a counter to 0. Raises NotFoundError."""
+        self._counter_reset(key)
+
+    # ---- end ---------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forgets history, peak, operations, counters' values, waiting events."""
+        self._reset()
+        self.gc_count = 0
+
+    def shutdown(self) -> None:
+        """Stops monitoring and forgets callbacks and listeners. A monitor that
+        stands alone is closed: later use raises ClosedError. Idempotent."""
+        if self.closed:
+            return
+        self._stop()
+        self._deliver()
+        self.pressure_callbacks.clear()
+        self._listeners.clear()
+        if self._buffers is None:
+            _life.remove(self)
+            self._close()
+
+    close = shutdown
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    def _at_exit(self) -> None:
+        self._close()
+
+    def _after_fork_in_child(self) -> None:
+        self._renew_locks()
+        self._after_fork()
+        while self._next_event() is not None:
+            pass  # what waited is the parent's
+
+
+def _check_number(what: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigTypeError(f"{what} is {value!r}, allowed: a number")
+    if not least <= value < _ALL:
+        raise RangeError(f"{what} is {value!r}, allowed: {least} to {_ALL}")
+
+
+def _takes_one(callback: Callable[..., object]) -> bool:
+    """Whether a callable takes a positional argument; True if that is unclear."""
+    function: Any = getattr(callback, "__func__", callback)
+    bound = function is not callback
+    if not bound and not hasattr(function, "__code__"):
+        function, bound = type(callback).__call__, True
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return True
+    return code.co_argcount > bound or bool(code.co_flags & _HAS_STAR_ARGS)

@@ -1,0 +1,215 @@
+/* decide.c - the pure decisions of the core, as functions for memguard.decide. */
+#include "memguard_python.h"
+
+#include "memguard/level.h"
+
+static mgpy_state *decide_state(PyObject *module) {
+  return PyModule_GetState(module);
+}
+
+/* ---- usage and pace ---------------------------------------------------- */
+
+/* Fills one field; a missing key or None is absent. @return 0 or -1. */
+static int decide_read_field(PyObject *mapping, const char *name,
+                             uint64_t *out) {
+  PyObject *value = PyMapping_GetItemString(mapping, name);
+  int st;
+
+  if (value == NULL) {
+    if (!PyErr_ExceptionMatches(PyExc_KeyError)) return -1;
+    PyErr_Clear();
+  }
+  st = mgpy_number_read(value, out);
+  Py_XDECREF(value);
+  return st;
+}
+
+static int decide_read_reading(PyObject *mapping, mg_reading *out) {
+  mg_reading_init(out);
+#define DECIDE_FIELD(field, doc) \
+  if (decide_read_field(mapping, #field, &out->field) < 0) return -1;
+  MG_READING_MAP(DECIDE_FIELD)
+#undef DECIDE_FIELD
+  return 0;
+}
+
+static PyObject *decide_usage(PyObject *module, PyObject *args) {
+  mgpy_state *state = decide_state(module);
+  PyObject *mapping, *settings;
+  const mg_config *config;
+  mg_reading reading;
+  mg_domain domain;
+  double usage;
+
+  if (!PyArg_ParseTuple(args, "OO:usage", &mapping, &settings)) return NULL;
+  config = mgpy_settings_get(state, settings);
+  if (config == NULL || decide_read_reading(mapping, &reading) < 0) return NULL;
+  usage = mg_usage(&reading, config, &domain);
+  return Py_BuildValue("(dO)", usage, state->domains[domain]);
+}
+
+static PyObject *decide_sample_due_ms(PyObject *module, PyObject *args) {
+  double usage, rate_per_ms, longest_ms;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "ddd:sample_due_ms", &usage, &rate_per_ms,
+                        &longest_ms))
+    return NULL;
+  return PyFloat_FromDouble(mg_sample_due_ms(usage, rate_per_ms, longest_ms));
+}
+
+/* ---- buffer sizes ------------------------------------------------------ */
+
+typedef uint32_t (*decide_size_function)(uint32_t, double, const mg_config *);
+
+static PyObject *decide_size(PyObject *module, PyObject *args,
+                             decide_size_function decide) {
+  const mg_config *config;
+  PyObject *settings;
+  unsigned int size;
+  double pressure;
+
+  if (!PyArg_ParseTuple(args, "IdO", &size, &pressure, &settings)) return NULL;
+  config = mgpy_settings_get(decide_state(module), settings);
+  if (config == NULL) return NULL;
+  return PyLong_FromUnsignedLong(decide(size, pressure, config));
+}
+
+static PyObject *decide_buffer_size_next(PyObject *module, PyObject *args) {
+  return decide_size(module, args, mg_buffer_size_next);
+}
+
+static PyObject *decide_buffer_flush_at(PyObject *module, PyObject *args) {
+  return decide_size(module, args, mg_buffer_flush_at);
+}
+
+/* ---- trend ------------------------------------------------------------- */
+
+static int decide_read_point(PyObject *point, double *time_ms,
+                             uint64_t *bytes) {
+  PyObject *pair = PySequence_Fast(point, "a point is (time_ms, bytes)");
+  int st = -1;
+
+  if (pair == NULL) return -1;
+  if (PySequence_Fast_GET_SIZE(pair) != 2) {
+    PyErr_SetString(PyExc_TypeError, "a point is (time_ms, bytes)");
+  } else {
+    *time_ms = PyFloat_AsDouble(PySequence_Fast_GET_ITEM(pair, 0));
+    if (*time_ms != -1.0 || !PyErr_Occurred())
+      st = mgpy_number_read(PySequence_Fast_GET_ITEM(pair, 1), bytes);
+  }
+  Py_DECREF(pair);
+  return st;
+}
+
+static int decide_read_points(PyObject *points, double *time_ms,
+                              uint64_t *bytes) {
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(points); i++)
+    if (decide_read_point(PySequence_Fast_GET_ITEM(points, i), &time_ms[i],
+                          &bytes[i]) < 0)
+      return -1;
+  return 0;
+}
+
+static PyObject *decide_trend(PyObject *module, PyObject *points_object) {
+  PyObject *points = PySequence_Fast(points_object, "points must be a list");
+  PyObject *made = NULL;
+  double *time_ms = NULL;
+  uint64_t *bytes = NULL;
+  mg_trend trend;
+  size_t count;
+  (void)module;
+
+  if (points == NULL) return NULL;
+  count = (size_t)PySequence_Fast_GET_SIZE(points);
+  time_ms = PyMem_New(double, count + 1);
+  bytes = PyMem_New(uint64_t, count + 1);
+  if (time_ms == NULL || bytes == NULL) {
+    PyErr_NoMemory();
+  } else if (decide_read_points(points, time_ms, bytes) == 0) {
+    mg_trend_of(&trend, time_ms, bytes, count);
+    made = Py_BuildValue("(sddI)", mg_direction_name(trend.direction),
+                         trend.mb_per_minute, trend.tau, trend.points);
+  }
+  PyMem_Free(time_ms);
+  PyMem_Free(bytes);
+  Py_DECREF(points);
+  return made;
+}
+
+PyMethodDef mgpy_decide_methods[] = {
+    {"usage", decide_usage, METH_VARARGS, NULL},
+    {"sample_due_ms", decide_sample_due_ms, METH_VARARGS, NULL},
+    {"buffer_size_next", decide_buffer_size_next, METH_VARARGS, NULL},
+    {"buffer_flush_at", decide_buffer_flush_at, METH_VARARGS, NULL},
+    {"trend", decide_trend, METH_O, NULL},
+    {NULL, NULL, 0, NULL}};
+
+/* ---- levels ------------------------------------------------------------ */
+
+typedef struct decide_tracker {
+  PyObject_HEAD
+  mgpy_state *state;
+  mg_config config;
+  mg_level_tracker tracker;
+} decide_tracker;
+
+static PyObject *decide_tracker_new(PyTypeObject *type, PyObject *args,
+                                    PyObject *keywords) {
+  static char *names[] = {"settings", NULL};
+  static const mg_level_tracker fresh = MG_LEVEL_TRACKER_INIT;
+  mgpy_state *state = mgpy_state_of(type);
+  const mg_config *config;
+  decide_tracker *self;
+  PyObject *settings;
+
+  if (!PyArg_ParseTupleAndKeywords(args, keywords, "O:LevelTracker", names,
+                                   &settings) ||
+      state == NULL)
+    return NULL;
+  config = mgpy_settings_get(state, settings);
+  if (config == NULL) return NULL;
+  self = (decide_tracker *)type->tp_alloc(type, 0);
+  if (self == NULL) return NULL;
+  self->state = state;
+  self->config = *config;
+  self->tracker = fresh;
+  return (PyObject *)self;
+}
+
+static void decide_tracker_dealloc(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+static PyObject *decide_tracker_update(PyObject *self, PyObject *args) {
+  decide_tracker *t = (decide_tracker *)self;
+  double usage, now_ms;
+
+  if (!PyArg_ParseTuple(args, "dd:update", &usage, &now_ms)) return NULL;
+  return Py_NewRef(t->state->levels[mg_level_update(&t->tracker, &t->config,
+                                                    usage, now_ms)]);
+}
+
+static PyMethodDef decide_tracker_methods[] = {
+    {"update", decide_tracker_update, METH_VARARGS,
+     "update(usage, now_ms)\n--\n\nThe level from now on."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot decide_tracker_slots[] = {
+    MGPY_SLOT(Py_tp_new, decide_tracker_new),
+    MGPY_SLOT(Py_tp_dealloc, decide_tracker_dealloc),
+    {Py_tp_methods, decide_tracker_methods},
+    {Py_tp_doc, (void *)"Base of memguard.decide.LevelTracker."},
+    {0, NULL}};
+
+static PyType_Spec decide_tracker_spec = {
+    "memguard._core.LevelTracker", sizeof(decide_tracker), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, decide_tracker_slots};
+
+int mgpy_add_level_tracker(PyObject *module, mgpy_state *state) {
+  return mgpy_add_type(module, &decide_tracker_spec,
+                       &state->level_tracker_type);
+}

@@ -1,0 +1,238 @@
+/* memguard_python.h - shared by the files of the extension module memguard._core.
+ *
+ * The module is thin: C where the core is called, where a buffer must change in
+ * one step, and on the hot paths; policy that a host sees (which callback runs,
+ * what is logged) is Python, in python/memguard.
+ *
+ * One mgpy_state per interpreter. Objects keep a pointer to it: an instance keeps
+ * its type alive, the type its module, the module its state.
+ *
+ * Threads: with the GIL, or in a free-threaded build with the critical sections
+ * named below, unless a comment says otherwise. */
+#ifndef MEMGUARD_PYTHON_H
+#define MEMGUARD_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <structmember.h>
+
+#include "memguard/manager.h"
+#include "memguard/process.h"
+
+/* Function pointers in slot tables: the C API asks for a conversion that ISO C
+ * does not know. */
+#define MGPY_SLOT(slot, function) \
+  { slot, __extension__(void *)(function) }
+#define MGPY_METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
+#if PY_VERSION_HEX >= 0x030D0000
+#define MGPY_CRITICAL_BEGIN(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define MGPY_CRITICAL_END() Py_END_CRITICAL_SECTION()
+#else
+#define MGPY_CRITICAL_BEGIN(object) {
+#define MGPY_CRITICAL_END() }
+#endif
+
+#define MGPY_STATUS_COUNT(name, value, code, text) +1
+enum { MGPY_STATUSES = 0 MG_STATUS_MAP(MGPY_STATUS_COUNT) };
+
+typedef struct mgpy_state {
+  PyObject *error_base;            /* MemguardError */
+  PyObject *errors[MGPY_STATUSES]; /* by mg_status; [MG_OK] is NULL */
+  PyTypeObject *settings_type;
+  PyTypeObject *sample_type;
+  PyTypeObject *monitor_type;
+  PyTypeObject *buffer_type;
+  PyTypeObject *buffers_type;
+  PyTypeObject *manager_type;
+  PyTypeObject *level_tracker_type;
+  PyObject *levels[MG_LEVELS];   /* names, interned */
+  PyObject *domains[MG_DOMAINS]; /* names, interned */
+  /* Methods that C calls; interned, or each call would leave its copy of the
+   * name in the interpreter's method cache. */
+  PyObject *deliver_name, *run_entry_name, *unlink_failed_name;
+  _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
+} mgpy_state;
+
+/* ---- module.c ---------------------------------------------------------- */
+
+extern struct PyModuleDef mgpy_module;
+/** @return the state behind one of our types or a subclass; NULL and an error
+ *  once the interpreter has taken the type apart. */
+mgpy_state *mgpy_state_of(PyTypeObject *type);
+/** Makes a heap type and adds it to the module. @return 0, or -1 and an error. */
+int mgpy_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out);
+/** Restarts memguard's threads if a fork stopped them and they are still due. */
+void mgpy_resume(void);
+
+/* ---- error.c ----------------------------------------------------------- */
+
+int mgpy_add_errors(PyObject *module, mgpy_state *state);
+/** Raises the class of `err->status`. @return NULL. */
+PyObject *mgpy_raise(mgpy_state *state, const mg_error *err);
+/** Raises the class of `status`; `format` is PyUnicode_FromFormat's.
+ *  @return NULL. */
+PyObject *mgpy_raise_format(mgpy_state *state, mg_status status,
+                            const char *format, ...);
+/** A name given by the host as UTF-8 [borrowed from `object`]. Raises ETYPE if it
+ *  is not a str, EINVAL for a NUL or a surrogate in it. @return NULL on error. */
+const char *mgpy_name(mgpy_state *state, PyObject *object, const char *what);
+
+/* ---- config.c ---------------------------------------------------------- */
+
+int mgpy_add_settings(PyObject *module, mgpy_state *state);
+/** @return a Settings object with a copy of `config`. */
+PyObject *mgpy_settings_new(mgpy_state *state, const mg_config *config);
+/** @return the configuration inside a Settings object [borrowed]; NULL and an
+ *  error if `object` is none. */
+const mg_config *mgpy_settings_get(mgpy_state *state, PyObject *object);
+
+/* ---- sample.c ---------------------------------------------------------- */
+
+int mgpy_add_sample(PyObject *module, mgpy_state *state);
+PyObject *mgpy_sample_new(mgpy_state *state, const mg_sample *sample);
+/** An int, or None for MG_ABSENT. */
+PyObject *mgpy_number(uint64_t value);
+/** Reads an int or None. @return 0, or -1 and an error. */
+int mgpy_number_read(PyObject *object, uint64_t *out);
+
+/* ---- core.c: one open core object -------------------------------------- */
+
+/** Shared by the Python objects that stand for a manager and its parts; the last
+ *  one to let go closes it. `is_closed` ends its use earlier. */
+typedef struct mgpy_core mgpy_core;
+struct mgpy_core {
+  mgpy_state *state;
+  mg_manager *manager; /* NULL: a part that stands alone */
+  mg_monitor *monitor; /* NULL: buffers that stand alone */
+  mg_buffers *buffers; /* NULL: a monitor that stands alone */
+  mg_resources *resources;
+  PyInterpreterState *interpreter;
+  PyObject *monitor_ref;     /* weak reference to the Python monitor */
+  pthread_mutex_t delivery;  /* held while memguard's thread runs callbacks */
+  _Atomic bool may_deliver;
+  _Atomic bool is_waiting;   /* events wait; set by the core on any thread */
+  _Atomic bool is_closed;
+  _Atomic uint32_t users;
+  mgpy_core *next;           /* in the list of cores to be closed later */
+};
+
+typedef enum mgpy_part { MGPY_MANAGER, MGPY_MONITOR, MGPY_BUFFERS } mgpy_part;
+
+/** @return a core with one user, or NULL and an error. */
+mgpy_core *mgpy_core_open(mgpy_state *state, mgpy_part part,
+                          const mg_config *config);
+mgpy_core *mgpy_core_share(mgpy_core *core);
+/** NULL is allowed. May release the GIL. */
+void mgpy_core_release(mgpy_core *core);
+/** Ends use and background work; waits, without the GIL, for callbacks that run
+ *  on memguard's thread unless this is that thread. */
+void mgpy_core_close(mgpy_core *core);
+/** In a forked child. */
+void mgpy_core_after_fork(mgpy_core *core);
+/** Closes cores whose last user went away on memguard's own thread. */
+void mgpy_core_sweep(void);
+/** Raises ECLOSED unless `core` is in use. @return whether it is. */
+bool mgpy_core_check(mgpy_state *state, const mgpy_core *core,
+                     const char *what);
+
+static inline bool mgpy_core_usable(const mgpy_core *core) {
+  return core != NULL &&
+         !atomic_load_explicit(&core->is_closed, memory_order_acquire);
+}
+
+/* ---- monitor.c, buffer.c, buffers.c, resource.c, manager.c ------------- */
+
+typedef struct mgpy_monitor {
+  PyObject_HEAD
+  PyObject *weak_references;
+  mgpy_state *state;
+  mgpy_core *core;
+} mgpy_monitor;
+
+typedef struct mgpy_buffer {
+  PyObject_HEAD
+  mgpy_state *state;
+  mgpy_core *core;
+  mg_buffer *buffer;    /* NULL once dropped */
+  mg_buffer_stats last; /* its numbers when it was dropped */
+  PyObject *items;      /* the list; never NULL */
+  PyObject *sink;       /* NULL: none */
+  PyThread_type_lock turn;     /* held while the buffer is flushed */
+  _Atomic unsigned long owner; /* thread that has the turn; 0: none */
+} mgpy_buffer;
+
+typedef struct mgpy_buffers {
+  PyObject_HEAD
+  PyObject *weak_references;
+  mgpy_state *state;
+  mgpy_core *core;
+  PyObject *stats; /* dict: name -> Buffer */
+  PyObject *lists; /* dict: name -> list */
+} mgpy_buffers;
+
+typedef struct mgpy_manager {
+  PyObject_HEAD
+  PyObject *weak_references;
+  mgpy_state *state;
+  mgpy_core *core;
+  PyObject *monitor; /* mgpy_monitor; NULL until attached */
+  PyObject *buffers; /* mgpy_buffers; NULL until attached */
+} mgpy_manager;
+
+int mgpy_add_monitor(PyObject *module, mgpy_state *state);
+/** Runs the Python monitor's callbacks if events wait. @return 0, or -1 and an
+ *  error (only what is no Exception, such as KeyboardInterrupt). */
+int mgpy_monitor_deliver(mgpy_core *core, PyObject *monitor);
+
+int mgpy_add_buffer(PyObject *module, mgpy_state *state);
+/** @return a Buffer for `buffer`; or NULL, then `buffer` stays the caller's.
+ *  @param sink NULL: none. */
+mgpy_buffer *mgpy_buffer_new(mgpy_state *state, mgpy_core *core,
+                             mg_buffer *buffer, PyObject *sink);
+/** Takes the buffer out of the core; its last numbers stay readable. */
+void mgpy_buffer_detach(mgpy_buffer *self);
+/** @return what flush_buffer() returns. */
+PyObject *mgpy_buffer_flush(mgpy_buffer *self);
+/** In a forked child: what waits in the list is the parent's to flush, and the
+ *  thread that had the turn may not have come along. @return 0 or -1. */
+int mgpy_buffer_after_fork(mgpy_buffer *self);
+
+int mgpy_add_buffers(PyObject *module, mgpy_state *state);
+/** @return whether buffer `name` should be flushed: 1, 0, or -1 and an error.
+ *  @param pressure NULL: the monitor's. */
+int mgpy_buffers_should_flush(mgpy_buffers *buffers, PyObject *name,
+                              const double *pressure);
+
+/** What the core calls to run a resource (resource.c). */
+extern const mg_resource_hooks mgpy_resource_hooks;
+/** Where those calls find the manager that asks for them; lives on the stack of
+ *  the asking function. */
+typedef struct mgpy_asking {
+  struct mgpy_asking *outer;
+  PyObject *manager;         /* [borrowed] */
+  PyThreadState *thread;     /* saved while the GIL is released */
+  PyObject *interrupt;       /* first exception that is no Exception */
+} mgpy_asking;
+/** Releases the GIL; the hooks take it while they run Python. */
+void mgpy_ask_begin(mgpy_asking *asking, PyObject *manager);
+/** Takes the GIL back. @return 0, or -1 and the interrupting exception. */
+int mgpy_ask_end(mgpy_asking *asking);
+
+int mgpy_add_manager(PyObject *module, mgpy_state *state);
+
+/* ---- heap.c, decide.c --------------------------------------------------- */
+
+/** The heap of this interpreter; some 0.5 ms, more with a large heap. What this
+ *  version of CPython does not tell is MG_ABSENT. */
+void mgpy_heap_read(mg_heap *out);
+/** Returns free pages of the C allocator to the system, where it can; may take
+ *  tens of ms. Needs no GIL. */
+void mgpy_heap_trim(void);
+extern PyMethodDef mgpy_decide_methods[];
+int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
+
+#endif

@@ -1,0 +1,114 @@
+"""What the tests share: real child processes, real memory, captured logs."""
+
+import logging
+import mmap
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+
+import memguard
+import pytest
+
+MB = 1048576
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("MEMGUARD_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run_child() -> Callable[..., str]:
+    """Runs Python code in a process of its own; returns what it printed. It must
+    end well, by itself, and say nothing on stderr."""
+
+    def run(code: str, *options: str, stderr: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, *options, "-c", textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        if stderr:
+            assert stderr in done.stderr
+        else:
+            assert done.stderr == ""
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[[int], mmap.mmap]]:
+    """Allocates resident memory in MB; close() gives it back to the system."""
+    taken: list[mmap.mmap] = []
+
+    def take(megabytes: int) -> mmap.mmap:
+        block = mmap.mmap(-1, megabytes * MB)
+        taken.append(block)
+        block.write(b"\1" * len(block))
+        return block
+
+    yield take
+    for block in taken:
+        block.close()
+
+
+@pytest.fixture
+def rss_mb() -> float:
+    """Resident set of this process now, in MB."""
+    bytes_now = memguard.rss_bytes()
+    assert bytes_now is not None
+    return bytes_now / MB
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Messages sent to the logger "memguard" since the last call."""
+    caplog.set_level(logging.WARNING, "memguard")
+
+    def take() -> list[str]:
+        messages = [r.getMessage() for r in caplog.records if r.name == "memguard"]
+        caplog.clear()
+        return messages
+
+    return take
+
+
+@pytest.fixture
+def full() -> Iterator[memguard.ResourceManager]:
+    """A manager whose limit is far below what the process uses: pressure 1.0."""
+    with memguard.ResourceManager({"max_memory_mb": 1}) as manager:
+        yield manager
+
+
+@pytest.fixture
+def manager() -> Iterator[memguard.ResourceManager]:
+    """A manager with nothing in the background."""
+    with memguard.ResourceManager({"enabled": False}) as made:
+        yield made
+
+
+@pytest.fixture
+def monitor() -> Iterator[memguard.MemoryMonitor]:
+    """One that samples only when asked, far from its limit."""
+    far = {"max_memory_mb": 1 << 20, "rss_warning": 1 << 20, "rss_critical": 1 << 20}
+    with memguard.MemoryMonitor(far) as made:
+        made.stop_monitoring()
+        made.reset()
+        yield made
+
+
+@pytest.fixture
+def pressed() -> Iterator[memguard.MemoryMonitor]:
+    """One that samples only when asked, far above its limit."""
+    with memguard.MemoryMonitor({"max_memory_mb": 1}) as made:
+        made.stop_monitoring()
+        made.reset()
+        yield made

@@ -1,0 +1,83 @@
+"""The rows of tests/vectors, as C and Node run them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import memguard
+import pytest
+from memguard import decide
+
+FOLDER = Path(__file__).parent.parent / "vectors"
+
+ERRORS = {
+    "EINVAL": memguard.InvalidError,
+    "EKEY": memguard.ConfigKeyError,
+    "ETYPE": memguard.ConfigTypeError,
+    "ERANGE": memguard.RangeError,
+    "ECONFLICT": memguard.ConflictError,
+}
+
+
+def rows(name: str) -> pytest.MarkDecorator:
+    found = json.loads((FOLDER / name).read_text())["rows"]
+    assert found, name
+    return pytest.mark.parametrize("row", found, ids=[row["name"] for row in found])
+
+
+@rows("config.json")
+def test_config(row: dict[str, Any]) -> None:
+    def resolve() -> dict[str, float]:
+        return decide.resolve_config(
+            row["config"],
+            profile=row.get("profile", "default"),
+            environ=row.get("environ"),
+        )
+
+    if "error" not in row:
+        resolved = resolve()
+        assert {path: resolved[path] for path in row["expect"]} == row["expect"]
+        return
+    with pytest.raises(ERRORS[row["error"]["status"]]) as caught:
+        resolve()
+    assert type(caught.value) is ERRORS[row["error"]["status"]]
+    for text in row["error"]["contains"]:
+        assert text in str(caught.value)
+
+
+@rows("usage.json")
+def test_usage(row: dict[str, Any]) -> None:
+    ratio, domain = decide.usage(row["reading"], row["config"])
+    assert ratio == pytest.approx(row["usage"], abs=1e-12)
+    assert domain == row["domain"]
+
+
+@rows("level.json")
+def test_level(row: dict[str, Any]) -> None:
+    tracker = decide.LevelTracker(row["config"])
+    for now_ms, usage, level in row["steps"]:
+        assert tracker.update(usage, now_ms) == level, (now_ms, usage)
+
+
+@rows("due.json")
+def test_due(row: dict[str, Any]) -> None:
+    due = decide.sample_due_ms(row["usage"], row["rate_per_ms"], row["longest_ms"])
+    assert due == pytest.approx(row["expect"], abs=1e-9)
+
+
+@rows("trend.json")
+def test_trend(row: dict[str, Any]) -> None:
+    trend = decide.trend([(time_ms, count) for time_ms, count in row["points"]])
+    assert trend["direction"] == row["direction"]
+    assert trend["points"] == row["points_used"]
+    assert trend["mb_per_minute"] == pytest.approx(row["mb_per_minute"], abs=1e-9)
+    assert trend["tau"] == pytest.approx(row["tau"], abs=1e-9)
+
+
+@rows("buffer.json")
+def test_buffer(row: dict[str, Any]) -> None:
+    operation = {
+        "size_next": decide.buffer_size_next,
+        "flush_at": decide.buffer_flush_at,
+    }[row["op"]]
+    assert operation(row["size"], row["pressure"], row["config"]) == row["expect"]

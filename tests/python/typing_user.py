@@ -1,0 +1,138 @@
+"""A program that uses every part of memguard; `mypy --strict` accepts it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import memguard
+from memguard import (
+    BufferManager,
+    MemoryMonitor,
+    ResourceManager,
+    ResourceStats,
+    ResourceType,
+    StageBase,
+    decide,
+)
+
+
+class Stage(StageBase):
+    """A stage of a pipeline."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.written: list[bytes] = []
+        self.packets: list[bytes] = self.resource_manager.create_buffer(
+            "packets", self.write
+        )
+
+    def write(self, packets: list[bytes]) -> None:
+        """The sink."""
+        self.written.extend(packets)
+
+    def process(self, packet: bytes) -> None:
+        """Takes one packet."""
+        self.packets.append(packet)
+        if self.resource_manager.should_flush_buffer("packets"):
+            self.resource_manager.flush_buffer("packets")
+
+    def _cleanup_stage_specific(self) -> None:
+        self.written.clear()
+
+
+def on_pressure(pressure: float) -> None:
+    """A pressure callback."""
+    print(f"{pressure:.0%}")
+
+
+def on_stats(stats: dict[str, Any]) -> None:
+    """A listener."""
+    print(stats["rss_mb"])
+
+
+def use_manager(path: Path) -> ResourceStats:
+    """Uses a manager."""
+    config = {"memory_monitor": {"max_memory_mb": 512}}
+    with ResourceManager(config, profile="production", environment=False) as manager:
+        manager.memory_monitor.register_pressure_callback(on_pressure)
+        manager.memory_monitor.pressure_callbacks.append(lambda: None)
+        manager.register_temp_file(path)
+        manager.register_cleanup_callback(lambda: None)
+        with manager.managed_resource(open(path, "wb"), lambda f: f.close()) as file:
+            file.write(b"x")
+        rows: list[int] = manager.create_buffer("rows")
+        rows.append(1)
+        taken: list[int] = manager.flush_buffer("rows")
+        pressure: float = manager.get_memory_pressure()
+        manager.update_config({"max_memory_mb": 256})
+        limit = manager.settings["memory"]["max_memory_mb"]
+        paths: list[str] = manager.temp_files
+        manager.cleanup()
+        print(taken, pressure, limit, paths, manager.closed)
+        return manager.get_resource_stats()
+
+
+def use_monitor() -> float:
+    """Uses a monitor alone."""
+    with MemoryMonitor({"max_memory_mb": 512}) as monitor:
+        monitor.on("stats:collected", on_stats)
+        monitor.start_monitoring(1000)
+        monitor.max_memory_mb = 256
+        stats = monitor.collect_memory_stats()
+        used = stats["heap_used"]
+        sample = monitor.latest
+        rss: int | None = sample.rss_bytes
+        level: str = sample.level
+        monitor.register_object_counter("sockets")
+        count: int = monitor.increment_object_counter("sockets")
+        monitor.off("stats:collected", on_stats)
+        monitor.stop_monitoring()
+        print(used, rss, level, count, monitor.health_check()["status"])
+        return monitor.check_memory_pressure()
+
+
+def use_buffers() -> int:
+    """Uses buffers alone."""
+    with BufferManager({"default_buffer_size": 10}) as buffers:
+        buffers.create_buffer("rows", sink=print).append(1)
+        if buffers.should_flush_buffer("rows", memory_pressure=0.95):
+            buffers.flush_buffer("rows")
+        created: float = buffers.buffer_stats["rows"].created_time
+        flushes: int = buffers.buffer_stats["rows"]["flush_count"]
+        for name, items in buffers.active_buffers.items():
+            print(name, len(items), created)
+        buffers.cleanup_all_buffers()
+        return flushes
+
+
+def use_decisions() -> str:
+    """Asks what would be decided."""
+    resolved: dict[str, float] = decide.resolve_config({}, profile="development")
+    ratio, domain = decide.usage({"rss_bytes": 1 << 20}, {"max_memory_mb": 2})
+    tracker = decide.LevelTracker({"high_water_mark_percent": 40})
+    print(resolved["memory.max_memory_mb"], domain, decide.trend([(0.0, 1)]))
+    return tracker.update(ratio, 0.0)
+
+
+def main() -> None:
+    """Uses everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        stats = use_manager(Path(folder) / "file")
+    if stats.memory_usage_mb is not None:
+        print(stats.memory_usage_mb / 2, stats.buffer_count + stats.temp_files)
+    print(use_monitor(), use_buffers(), use_decisions(), ResourceType.BUFFER.value)
+    with Stage({"resource_manager": {"max_memory_mb": 512}}) as stage:
+        stage.process(b"packet")
+    try:
+        ResourceManager({"max_memory_mb": -1})
+    except memguard.RangeError as error:
+        print(error.code)
+    except (memguard.ConfigKeyError, memguard.MemguardError):
+        raise
+    print(memguard.version, memguard.rss_bytes(), memguard.process_info()["threads"])
+
+
+if __name__ == "__main__":
+    main()

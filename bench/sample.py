@@ -187,6 +187,7 @@ def import_rows() -> Iterator[dict[str, Any]]:
 
 
 def rows() -> Iterator[dict[str, Any]]:
+    python_child("import memguard, psutil; print(0)")  # compiles both
     yield from c_rows()
     yield from python_rows()
     yield from node_rows("sample.js")

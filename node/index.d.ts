@@ -1,0 +1,855 @@
+/**
+ * memguard for Node: one ResourceManager over a native core.
+ *
+ * Units: names ending in `Bytes`, `MB`/`Mb` (1 MB = 1 048 576 bytes), `Ms`;
+ * times are milliseconds since 1970, as of `Date.now()`. Percentages run from 0
+ * to 100, ratios and pressures from 0 to 1.
+ *
+ * Errors carry a `code` of {@link errorCodes}; see {@link MemguardError}. Code of
+ * the host that fails (sinks, callbacks, listeners) is reported once each as a
+ * process warning of the name `MemguardWarning`, and everything else goes on.
+ *
+ * Each Worker that loads memguard has managers of its own. Nothing of memguard
+ * keeps a process alive.
+ *
+ * @packageDocumentation
+ */
+
+import { EventEmitter } from 'node:events';
+
+/** Version of the native library, e.g. "0.1.0". */
+export const version: string;
+
+// --- Errors -------------------------------------------------------------------
+
+/** The `code` of an error. */
+export type MemguardErrorCode =
+  | 'ERR_MEMGUARD_INVALID'
+  | 'ERR_MEMGUARD_NO_MEMORY'
+  | 'ERR_MEMGUARD_SYSTEM'
+  | 'ERR_MEMGUARD_UNKNOWN_KEY'
+  | 'ERR_MEMGUARD_TYPE'
+  | 'ERR_MEMGUARD_RANGE'
+  | 'ERR_MEMGUARD_CONFLICT'
+  | 'ERR_MEMGUARD_CLOSED'
+  | 'ERR_MEMGUARD_ABSENT'
+  | 'ERR_MEMGUARD_EXISTS'
+  | 'ERR_MEMGUARD_NOT_FOUND'
+  | 'ERR_MEMGUARD_HOST';
+
+/**
+ * What memguard throws: a `TypeError` for INVALID and TYPE, a `RangeError` for
+ * RANGE, an `Error` for the rest. The message names the key or argument, the
+ * value, and what is allowed.
+ */
+export interface MemguardError extends Error {
+  code: MemguardErrorCode;
+  /** `errno` of the failed system call, where one failed. */
+  errno?: number;
+}
+
+/** Codes by the name of their status: `errorCodes.ECLOSED`. */
+export const errorCodes: Readonly<
+  Record<
+    | 'EINVAL'
+    | 'ENOMEM'
+    | 'ESYS'
+    | 'EKEY'
+    | 'ETYPE'
+    | 'ERANGE'
+    | 'ECONFLICT'
+    | 'ECLOSED'
+    | 'EABSENT'
+    | 'EEXISTS'
+    | 'ENOTFOUND'
+    | 'EHOST',
+    MemguardErrorCode
+  >
+>;
+
+// --- Configuration ------------------------------------------------------------
+
+/** A value of a setting; text may carry a unit: "512MB", "85%", "30s". */
+export type ConfigValue = number | boolean | string | undefined;
+
+/**
+ * Settings by section and name, or by name alone where only one section has it.
+ * Case, `_` and `-` do not matter: `maxMemoryMb` is `max_memory_mb`. A duration
+ * given as a bare number is in seconds, unless the name used ends in `Ms`.
+ */
+export interface ConfigMapping {
+  [key: string]: ConfigValue | { [key: string]: ConfigValue };
+}
+
+/** Named profiles. */
+export type ProfileName =
+  | 'default'
+  | 'development'
+  | 'production'
+  | 'high-load'
+  | 'queue-development'
+  | 'queue-production';
+
+/**
+ * Where settings come from besides the mapping of the program. Precedence,
+ * lowest first: defaults, profile, file, environment, mapping.
+ */
+export interface ConfigOptions {
+  /** Default: the variable MEMGUARD_PROFILE, else "default". */
+  profile?: ProfileName | (string & {}) | undefined;
+  /** A .json, .yaml, .yml or .toml file. Default: the variable MEMGUARD_CONFIG. */
+  file?: string | undefined;
+  /** Variables MEMGUARD_*. Default: `process.env`; `false` for none. */
+  environment?: Record<string, string | undefined> | false | null | undefined;
+}
+
+/** The settings in force. Durations are in ms. */
+export interface Settings {
+  readonly profile: ProfileName;
+  readonly memory: {
+    /** false: nothing is sampled in the background and no event is raised. */
+    readonly enabled: boolean;
+    /** Resident memory to stay under, MB. Default 2048. */
+    readonly maxMemoryMb: number;
+    /** Heap meant to be enough, MB; 0: only V8's own limit counts. Default 0. */
+    readonly maxHeapMb: number;
+    /** Time between entries of the history, ms. Default 30 000. */
+    readonly monitorInterval: number;
+    /** Longest time between two samples, ms. Default 1000. */
+    readonly sampleInterval: number;
+    readonly lowWaterMarkPercent: number;
+    readonly highWaterMarkPercent: number;
+    readonly alertThreshold: number;
+    readonly forceGcThreshold: number;
+    readonly enableAutoGc: boolean;
+    /** Least time between two collections memguard starts, ms. */
+    readonly gcInterval: number;
+    /** Samples kept. Default 1000. */
+    readonly historySize: number;
+    readonly rapidGrowthMbPerMinute: number;
+    readonly backgroundCallbacks: boolean;
+  };
+  readonly memoryMonitor: {
+    /** Pressure from which callbacks run and buffers are halved. Default 0.8. */
+    readonly pressureThreshold: number;
+    /** Operations between two checks. Default 100. */
+    readonly monitoringInterval: number;
+  };
+  readonly bufferManager: {
+    readonly defaultBufferSize: number;
+    readonly maxBufferSize: number;
+    readonly minBufferSize: number;
+    readonly autoResize: boolean;
+  };
+  readonly thresholds: Thresholds;
+}
+
+/** Thresholds of warnings. */
+export interface Thresholds {
+  /** Percent of V8's heap limit. Default 70. */
+  readonly heapUsedWarning: number;
+  /** Percent of V8's heap limit. Default 85. */
+  readonly heapUsedCritical: number;
+  /** MB. Default 512. */
+  readonly rssWarning: number;
+  /** MB. Default 1024. */
+  readonly rssCritical: number;
+  /** Value of an object counter. Default 100. */
+  readonly leakWarningCount: number;
+  /** Value of an object counter. Default 500. */
+  readonly leakCriticalCount: number;
+}
+
+/**
+ * Reads a configuration file: .json, .yaml and .yml (with the package `yaml`),
+ * .toml (with the package `smol-toml`).
+ * @returns the mapping in it; keys are checked when it is used.
+ * @throws {MemguardError} SYSTEM (cannot be read), INVALID (cannot be parsed,
+ * unknown kind), TYPE (no mapping), ABSENT (the parser is not installed).
+ */
+export function loadConfig(path: string): ConfigMapping;
+
+// --- What is measured -----------------------------------------------------------
+
+/** Levels in rising order. */
+export type LevelName = 'normal' | 'elevated' | 'high' | 'critical';
+
+/** What usage is measured against; the highest ratio wins. */
+export type DomainName =
+  | 'none'
+  | 'cgroup'
+  | 'machine'
+  | 'address'
+  | 'data'
+  | 'heap'
+  | 'max_heap'
+  | 'max_memory';
+
+/** What is known about the process at one moment; null: not known here. */
+export interface Sample {
+  /** 1 for a monitor's first sample. */
+  readonly number: number;
+  readonly unixMs: number;
+  /** Highest ratio over the domains; may exceed 1. */
+  readonly usage: number;
+  /** `usage`, at most 1. */
+  readonly pressure: number;
+  /** The domain `usage` comes from. */
+  readonly domain: DomainName;
+  readonly level: LevelName;
+  readonly peakRssBytes: number;
+  readonly rssBytes: number | null;
+  readonly sharedBytes: number | null;
+  readonly virtualBytes: number | null;
+  readonly dataBytes: number | null;
+  readonly machineAvailableBytes: number | null;
+  readonly machineTotalBytes: number | null;
+  readonly cgroupUsedBytes: number | null;
+  readonly cgroupLimitBytes: number | null;
+  readonly addressLimitBytes: number | null;
+  readonly dataLimitBytes: number | null;
+  readonly stallTotalUs: number | null;
+  readonly fdCount: number | null;
+  readonly threadCount: number | null;
+  readonly heapUsedBytes: number | null;
+  readonly heapTotalBytes: number | null;
+  readonly heapLimitBytes: number | null;
+  readonly externalBytes: number | null;
+  readonly arrayBufferBytes: number | null;
+}
+
+/** Memory at one moment. A number the kernel does not tell is NaN. */
+export interface MemoryStats {
+  /** Bytes. */
+  heapUsed: number;
+  /** Bytes. */
+  heapTotal: number;
+  /** Bytes. */
+  external: number;
+  /** Bytes. */
+  rss: number;
+  /** Bytes; part of `external`. */
+  arrayBuffers: number;
+  /** ms since 1970. */
+  timestamp: number;
+  /** Of the real limit, V8's heap_size_limit. */
+  heapUsedPercentage: number;
+  heapUsedMB: number;
+  heapTotalMB: number;
+  rssMB: number;
+}
+
+/** Which way a series goes: a Theil-Sen slope, a direction if it is clear. */
+export interface Trend {
+  direction: 'increasing' | 'decreasing' | 'stable';
+  mbPerMinute: number;
+  /** Kendall's tau, -1 to 1. */
+  tau: number;
+  /** Samples used; below 3 there is no trend. */
+  points: number;
+}
+
+/** Trends of the resident set and the heap; at the top level the steeper one. */
+export interface MemoryTrends {
+  trend: Trend['direction'];
+  mbPerMinute: number;
+  rss: Trend;
+  heap: Trend;
+}
+
+/** Collections of one kind. */
+export interface GCKindStats {
+  count: number;
+  totalMs: number;
+  maxMs: number;
+  lastMs: number;
+}
+
+/** What V8's collector did since memguard was loaded in this isolate. */
+export interface GCStats {
+  /** V8's own hooks, a PerformanceObserver, or nothing. */
+  source: 'native' | 'observer' | 'none';
+  /** Collections: scavenges, minor mark-sweeps and full ones. */
+  count: number;
+  /** Time spent in pauses of any kind. */
+  totalMs: number;
+  maxMs: number;
+  kinds: {
+    scavenge: GCKindStats;
+    minorMarkSweep: GCKindStats;
+    markSweepCompact: GCKindStats;
+    incrementalMarking: GCKindStats;
+    processWeakCallbacks: GCKindStats;
+  };
+  /** Collections asked for through this monitor. */
+  triggered: number;
+}
+
+/** One thing that is wrong. */
+export interface Alert {
+  type:
+    | 'heap_warning'
+    | 'heap_critical'
+    | 'rss_warning'
+    | 'rss_critical'
+    | 'usage_high'
+    | 'usage_critical'
+    | 'rapid_growth'
+    | 'object_counter';
+  level: 'warning' | 'critical';
+  /** Advice, one sentence. */
+  message: string;
+  /** In the unit of the threshold; not for growth and counters. */
+  value?: number;
+  threshold?: number;
+}
+
+export interface HealthReport {
+  status: 'healthy' | 'warning' | 'critical';
+  healthy: boolean;
+  issues: Alert[];
+  recommendations: string[];
+  stats: MemoryStats;
+  timestamp: number;
+}
+
+export interface MemoryReport {
+  timestamp: number;
+  current: MemoryStats;
+  trends: MemoryTrends;
+  gc: GCStats;
+  thresholds: Thresholds;
+  /** Object counters by key. */
+  counters: Record<string, number>;
+  history: { count: number; capacity: number };
+  peakMemoryMB: number;
+  /** Events that were dropped because nobody took them for long. */
+  eventsLost: number;
+  health: HealthReport;
+  recommendations: string[];
+}
+
+export interface OptimizationReport {
+  timestamp: number;
+  method: 'gc' | 'aggressive';
+  /** Whether a collection could be asked for. */
+  success: boolean;
+  durationMs: number;
+  /** Heap and external memory freed by the collections, measured. */
+  freedMemoryMB: number;
+  beforeStats: MemoryStats;
+  afterStats: MemoryStats;
+}
+
+// --- MemoryMonitor ----------------------------------------------------------------
+
+export interface ThresholdEvent {
+  level: 'warning' | 'critical';
+  alerts: Alert[];
+  stats: MemoryStats;
+}
+
+export interface GrowthEvent {
+  type: 'heap' | 'rss';
+  mbPerMinute: number;
+  stats: MemoryStats;
+}
+
+export interface LeakEvent {
+  /** Key of the object counter. */
+  key: string;
+  count: number;
+  threshold: number;
+  stats: MemoryStats;
+}
+
+export interface LevelEvent {
+  level: LevelName;
+  previous: LevelName;
+  usage: number;
+  domain: DomainName;
+  stats: MemoryStats;
+}
+
+export interface PressureEvent {
+  pressure: number;
+  domain: DomainName;
+  stats: MemoryStats;
+}
+
+/** Events of a {@link MemoryMonitor} and the arguments of their listeners. */
+export interface MemoryMonitorEvents {
+  'monitoring:started': [{ intervalMs: number }];
+  'monitoring:stopped': [];
+  'stats:collected': [MemoryStats];
+  'threshold:exceeded': [ThresholdEvent];
+  'trend:rapid-growth': [GrowthEvent];
+  'leak:warning': [LeakEvent];
+  'leak:critical': [LeakEvent];
+  'level:changed': [LevelEvent];
+  /** On each sample whose pressure is at or above pressureThreshold. */
+  pressure: [PressureEvent];
+}
+
+type Listener<Name extends keyof MemoryMonitorEvents> = (...values: MemoryMonitorEvents[Name]) => unknown;
+
+/** Called with the pressure, 0 to 1. */
+export type PressureCallback = (pressure: number) => unknown;
+
+/**
+ * Watches this process. A thread of its own samples once it is started, also
+ * while the event loop is blocked; listeners and callbacks run on the event loop
+ * or inside a call to the monitor. One that throws or rejects is reported once
+ * as a process warning; the others still run. `error` is never emitted.
+ *
+ * After `shutdown()` methods throw ERR_MEMGUARD_CLOSED.
+ */
+export class MemoryMonitor extends EventEmitter {
+  /** @throws {MemguardError} of a bad configuration. */
+  constructor(config?: ConfigMapping, options?: ConfigOptions);
+
+  on<Name extends keyof MemoryMonitorEvents>(name: Name, listener: Listener<Name>): this;
+  on(name: string | symbol, listener: (...values: any[]) => void): this;
+  once<Name extends keyof MemoryMonitorEvents>(name: Name, listener: Listener<Name>): this;
+  once(name: string | symbol, listener: (...values: any[]) => void): this;
+  off<Name extends keyof MemoryMonitorEvents>(name: Name, listener: Listener<Name>): this;
+  off(name: string | symbol, listener: (...values: any[]) => void): this;
+  addListener<Name extends keyof MemoryMonitorEvents>(name: Name, listener: Listener<Name>): this;
+  addListener(name: string | symbol, listener: (...values: any[]) => void): this;
+  removeListener<Name extends keyof MemoryMonitorEvents>(name: Name, listener: Listener<Name>): this;
+  removeListener(name: string | symbol, listener: (...values: any[]) => void): this;
+
+  /** MB the process is meant to stay under. Setting it is checked. */
+  maxMemoryMb: number;
+  /** 0.01 to 1. */
+  pressureThreshold: number;
+  /** Operations between two checks, 1 to 1e9. */
+  monitoringInterval: number;
+  /** Operations counted: `shouldFlushBuffer()` and `checkMemoryPressure()`. */
+  readonly operationCount: number;
+  /** Highest resident set seen by a sample, MB; 0 before the first. */
+  readonly peakMemory: number;
+  /** Collections asked for through this monitor. */
+  readonly gcCount: number;
+  /** Time of the latest sample, ms since 1970; 0 before the first. */
+  readonly lastCheckTime: number;
+  /** Callbacks of the host; it may change the array itself. */
+  pressureCallbacks: PressureCallback[];
+
+  /** The latest sample, without a call into the kernel; null before the first. */
+  readonly latest: Sample | null;
+  readonly isMonitoring: boolean;
+  /** The mapping given to the constructor. */
+  readonly config: ConfigMapping;
+  readonly settings: Settings;
+  readonly thresholds: Thresholds;
+
+  /**
+   * Pressure now, 0 to 1, from a sample at most 20 ms old. Counts an operation;
+   * raises events.
+   */
+  checkMemoryPressure(): number;
+  /**
+   * Has `callback` called with the pressure on each sample at or above
+   * pressureThreshold.
+   * @throws {MemguardError} TYPE.
+   */
+  registerPressureCallback(callback: PressureCallback): void;
+  /**
+   * A full collection, without start flags.
+   * @returns bytes of heap and external memory it freed, measured.
+   */
+  triggerGc(): number;
+
+  /**
+   * Starts sampling in the background; does nothing if it runs.
+   * @param intervalMs time between entries of the history, 10 to 86 400 000 ms;
+   * default: the setting monitorInterval, 30 s. Samples are taken at least each
+   * sampleInterval, whatever is recorded.
+   * @throws {MemguardError} RANGE, TYPE, SYSTEM (no thread could be started).
+   */
+  startMonitoring(intervalMs?: number): void;
+  stopMonitoring(): void;
+
+  /** Takes and records a sample now; raises `stats:collected` and what it finds. */
+  collectMemoryStats(): MemoryStats;
+  /** The latest sample; takes one if there is none. */
+  getCurrentStats(): MemoryStats;
+  /**
+   * Recorded samples, oldest first.
+   * @param minutes how far back; default: all, at most historySize.
+   */
+  getMemoryHistory(minutes?: number): MemoryStats[];
+  /** @param count newest recorded samples to judge, at most 64; default 10. */
+  getMemoryTrends(count?: number): MemoryTrends;
+  getGCStats(): GCStats;
+  getMemoryReport(): MemoryReport;
+  healthCheck(): HealthReport;
+
+  /**
+   * Collects garbage. "aggressive" also flushes every buffer that has a sink
+   * (with a ResourceManager) and collects twice.
+   * @throws {MemguardError} INVALID for another method.
+   */
+  optimizeMemory(method?: 'gc' | 'aggressive'): OptimizationReport;
+
+  /**
+   * Object counters: the host counts what it opens and closes. A value at or
+   * above leakWarningCount or leakCriticalCount raises an event, once until it
+   * falls below again.
+   * @param key 1 to 63 bytes; at most 256 keys.
+   * @throws {MemguardError} TYPE, INVALID, RANGE.
+   */
+  registerObjectCounter(key: string): void;
+  /**
+   * @param delta a whole number; negative when objects are released. Default 1.
+   * @returns the value, never below 0.
+   * @throws {MemguardError} NOT_FOUND for a key that is not registered.
+   */
+  incrementObjectCounter(key: string, delta?: number): number;
+  /** @throws {MemguardError} NOT_FOUND. */
+  resetObjectCounter(key: string): void;
+  getObjectCounters(): Record<string, number>;
+
+  /** Changes thresholds, all or none. @throws {MemguardError} */
+  updateThresholds(changes: { [Key in keyof Thresholds]?: number | string }): void;
+  /** Changes settings, all or none. @throws {MemguardError} */
+  updateConfig(changes: ConfigMapping): void;
+  /** Forgets history, peak, operations, values of counters and waiting events. */
+  reset(): void;
+  /** Ends it for good; of a ResourceManager: only stops sampling. */
+  shutdown(): void;
+  /** The same. */
+  close(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+// --- Buffers ------------------------------------------------------------------------
+
+/**
+ * Takes the items of a flush. What it leaves in the array when it throws or
+ * rejects goes back to the front of the buffer.
+ */
+export type Sink<Item> = (items: Item[]) => unknown;
+
+export interface BufferStats {
+  /** ms since 1970. */
+  createdTime: number;
+  /** Longest length seen. */
+  maxSizeReached: number;
+  /** Flushes that took at least one item. */
+  flushCount: number;
+  flushedItems: number;
+  /** Items it is meant to hold now. */
+  currentSize: number;
+  /** Length from which it should be flushed now. */
+  flushAt: number;
+}
+
+/**
+ * Buffers: arrays that the host appends to, with sizes that follow the memory
+ * pressure. Works alone, with a pressure that the host names.
+ */
+export class BufferManager {
+  /** @throws {MemguardError} of a bad configuration. */
+  constructor(config?: ConfigMapping, options?: ConfigOptions);
+
+  readonly config: ConfigMapping;
+  readonly settings: Settings;
+  defaultBufferSize: number;
+  maxBufferSize: number;
+  minBufferSize: number;
+  autoResize: boolean;
+  /** Arrays by name. */
+  readonly activeBuffers: Record<string, unknown[]>;
+  /** Statistics by name. */
+  readonly bufferStats: Record<string, BufferStats>;
+
+  /** As {@link ResourceManager.createBuffer}. */
+  createBuffer<Item = any>(name: string, sink?: Sink<Item> | null): Item[];
+  /**
+   * @param memoryPressure 0 to 1; default: the present one.
+   * @throws {MemguardError} TYPE, RANGE, NOT_FOUND, CLOSED.
+   */
+  shouldFlushBuffer(name: string, memoryPressure?: number): boolean;
+  /** As {@link ResourceManager.flushBuffer}. */
+  flushBuffer<Item = any>(name: string): Item[] | Promise<Item[]>;
+  /**
+   * Flushes a buffer to its sink and forgets it. Without a sink the items stay in
+   * the array, which is the program's, and a warning says so.
+   * @returns whether it is gone: false if there is no such buffer, or a flush
+   * under way still needs it; a promise of that with an asynchronous sink.
+   * @throws what the sink throws; then the buffer stays.
+   */
+  cleanupBuffer(name: string): boolean | Promise<boolean>;
+  /** The same for all; failures of sinks are reported. Never rejects. */
+  cleanupAllBuffers(): Promise<void>;
+  /**
+   * cleanupAllBuffers(), and the end of buffers that stand alone: later use
+   * throws ERR_MEMGUARD_CLOSED. What has a sink is also flushed at exit.
+   */
+  close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+  /** Changes settings, all or none. @throws {MemguardError} */
+  updateConfig(changes: ConfigMapping): void;
+}
+
+// --- ResourceManager -------------------------------------------------------------------
+
+/** Kinds of resources. */
+export const ResourceType: Readonly<{
+  MEMORY: 'memory';
+  FILE_HANDLE: 'file_handle';
+  TEMP_FILE: 'temp_file';
+  BUFFER: 'buffer';
+  NETWORK: 'network';
+}>;
+export type ResourceType = (typeof ResourceType)[keyof typeof ResourceType];
+
+/** What {@link ResourceManager.getResourceStats} answers. */
+export class ResourceStats {
+  private constructor();
+  /** Resident set now; null where the kernel does not tell. */
+  readonly memoryUsageMb: number | null;
+  readonly bufferCount: number;
+  /** Open descriptors of the process; null where the kernel does not tell. */
+  readonly fileHandles: number | null;
+  /** Registered temporary files. */
+  readonly tempFiles: number;
+  readonly peakMemoryMb: number | null;
+  /** Collections asked for. */
+  readonly gcCollections: number;
+  /** ms since 1970; 0: never. */
+  readonly lastCleanupTime: number;
+}
+
+/** An object and the function that ends it, which runs exactly once. */
+export class ManagedResource<Value> {
+  private constructor();
+  readonly value: Value;
+  /**
+   * Ends it, unless that has been done. A failure is reported, not thrown.
+   * @returns a promise if the clean-up is asynchronous.
+   */
+  dispose(): void | Promise<void>;
+  /** Where the runtime has Symbol.dispose: for `using`. */
+  [Symbol.dispose](): void;
+  /** Where the runtime has Symbol.asyncDispose: for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * A monitor, buffers and clean-up for one program. It samples in the background
+ * from the start. It is kept alive until `cleanup()` or `close()`, and cleaned
+ * up when the process exits (what is asynchronous is only begun then).
+ */
+export class ResourceManager {
+  /** @throws {MemguardError} of a bad configuration. */
+  constructor(config?: ConfigMapping, options?: ConfigOptions);
+
+  readonly memoryMonitor: MemoryMonitor;
+  readonly bufferManager: BufferManager;
+  /** The mapping given to the constructor. */
+  readonly config: ConfigMapping;
+  readonly settings: Settings;
+  /** Paths of registered temporary files, oldest first. */
+  readonly tempFiles: string[];
+  /** Values of managed resources not ended yet, oldest first. */
+  readonly managedResources: unknown[];
+  readonly cleanupCallbacks: (() => unknown)[];
+  readonly isClosed: boolean;
+
+  /**
+   * The array of buffer `name`, made if there is none. Append to it; it stays
+   * the same array.
+   * @param name 1 to 255 bytes.
+   * @param sink gets the items of each flush; may return a promise. Above a
+   * pressure of 0.9 every buffer that has one is flushed.
+   * @throws {MemguardError} TYPE, INVALID, CONFLICT (it exists with another
+   * sink), CLOSED.
+   */
+  createBuffer<Item = any>(name: string, sink?: Sink<Item> | null): Item[];
+  /**
+   * Whether the buffer is long enough to be flushed at the present pressure.
+   * Below 80 ns; opens no file. Each monitoringInterval calls it checks the
+   * memory and delivers waiting events.
+   * @throws {MemguardError} TYPE, NOT_FOUND, CLOSED.
+   */
+  shouldFlushBuffer(name: string): boolean;
+  /**
+   * Takes all items out of the buffer.
+   * @returns the items, without a sink; [] once a sink has them; a promise of []
+   * while an asynchronous one works. It rejects with the sink's error, and may
+   * be ignored. A flush during another one of the same buffer comes after it.
+   * @throws what the sink throws; the items it left are back in the buffer.
+   */
+  flushBuffer<Item = any>(name: string): Item[] | Promise<Item[]>;
+
+  /**
+   * Has a file removed by clean-up. One already gone is no failure.
+   * @throws {MemguardError} TYPE, INVALID (empty, too long), CLOSED.
+   */
+  registerTempFile(path: string | URL | Buffer): void;
+  /**
+   * Has `callback` run by clean-up: newest first, once. @throws {MemguardError} TYPE,
+   * CLOSED.
+   */
+  registerCleanupCallback(callback: () => unknown): void;
+  /**
+   * Ties `cleanup(value)` to `value`: run by `dispose()` or by clean-up,
+   * whichever comes first, once.
+   * @throws {MemguardError} TYPE, CLOSED.
+   */
+  managedResource<Value>(value: Value, cleanup: (value: Value) => unknown): ManagedResource<Value>;
+  /**
+   * The same around `body`, which gets the value; disposed of when it returns,
+   * throws or settles.
+   * @returns what `body` returns; a promise if anything of it is asynchronous.
+   */
+  managedResource<Value, Result>(
+    value: Value,
+    cleanup: (value: Value) => unknown,
+    body: (value: Value) => Result,
+  ): Result;
+
+  /** As {@link MemoryMonitor.checkMemoryPressure}. */
+  getMemoryPressure(): number;
+  /** @throws {MemguardError} CLOSED. */
+  getResourceStats(): ResourceStats;
+  /** Changes settings, all or none. @throws {MemguardError} */
+  updateConfig(changes: ConfigMapping): void;
+
+  /**
+   * Flushes buffers to their sinks, runs every clean-up newest first, forgets
+   * both, stops sampling. Nothing runs twice. Items of a buffer without a sink
+   * stay in the array and are warned of; a buffer whose sink fails stays. The
+   * manager remains usable: its next use is warned of and starts sampling again.
+   * All that is synchronous is done on return; with asynchronous sinks at work
+   * the clean-ups wait for them.
+   * @returns settles when all is done; never rejects.
+   */
+  cleanup(): Promise<void>;
+  /** cleanup(), and every later use throws ERR_MEMGUARD_CLOSED. Idempotent. */
+  close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+// --- StageBase ------------------------------------------------------------------------------
+
+/** Settings of a stage; those of its manager in one section. */
+export interface StageConfig {
+  resourceManager?: ConfigMapping | undefined;
+  resource_manager?: ConfigMapping | undefined;
+  [key: string]: unknown;
+}
+
+/** Base class of a stage that owns a ResourceManager. */
+export class StageBase {
+  /** @throws {MemguardError} of a bad configuration. */
+  constructor(config?: StageConfig, options?: ConfigOptions);
+  readonly config: StageConfig;
+  readonly resourceManager: ResourceManager;
+  /** Set by subclasses when they are ready. */
+  _initialized: boolean;
+  /** Makes the stage ready, also again after cleanup(). @returns true. */
+  initialize(): boolean;
+  /** For subclasses: ends what the stage itself opened; may return a promise. */
+  _cleanupStageSpecific(): unknown;
+  /**
+   * Runs `_cleanupStageSpecific()` (a failure is reported), then the manager's
+   * clean-up, then resets `_initialized`.
+   */
+  cleanup(): Promise<void>;
+  /** cleanup(), and the end of the manager. Idempotent. */
+  close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+// --- The process ---------------------------------------------------------------------------------
+
+/** Resident set of this process now, in bytes; NaN without /proc. About 1 µs. */
+export function rssBytes(): number;
+
+/** A wide reading of the process and the machine; null: not known here. */
+export interface ProcessInfo {
+  rssPeakBytes: number | null;
+  rssAnonymousBytes: number | null;
+  rssFileBytes: number | null;
+  rssSharedBytes: number | null;
+  swapBytes: number | null;
+  lockedBytes: number | null;
+  majorFaults: number | null;
+  minorFaults: number | null;
+  threads: number | null;
+  cpuMs: number | null;
+  machineTotalBytes: number | null;
+  machineAvailableBytes: number | null;
+  machineCachedBytes: number | null;
+  machineSwapTotalBytes: number | null;
+  machineSwapFreeBytes: number | null;
+}
+
+/** Some 100 µs. @throws {MemguardError} ABSENT (no usable libproc2), SYSTEM. */
+export function processInfo(): ProcessInfo;
+
+/** What this runtime has of what memguard can use. */
+export interface Capabilities {
+  /** Version of Node. */
+  readonly node: string;
+  /** Node 20 or later. On 16 and 18 it loads and works without guarantee. */
+  readonly supported: boolean;
+  readonly gcHooks: 'native' | 'observer' | 'none';
+  readonly symbolDispose: boolean;
+  readonly symbolAsyncDispose: boolean;
+  readonly queryObjects: boolean;
+  readonly arrayBufferTransfer: boolean;
+}
+export const capabilities: Capabilities;
+
+// --- Decisions --------------------------------------------------------------------------------------
+
+/** A reading: fields of {@link Sample} from `rssBytes` on; missing: absent. */
+export type Reading = { [field: string]: number | null | undefined };
+
+/** The core's decisions as plain functions, for tests and simulations. */
+export const decide: {
+  /** Stored numbers by path ("memory.max_memory_mb"); durations in ms. */
+  resolveConfig(config: ConfigMapping, options?: ConfigOptions): Record<string, number>;
+  /** The highest ratio of a reading over the domains. */
+  usage(reading: Reading, config?: ConfigMapping): { usage: number; domain: DomainName };
+  /** From usage to a level, with hysteresis. */
+  LevelTracker: new (config?: ConfigMapping) => {
+    readonly level: LevelName;
+    /** @param nowMs of any clock that does not jump. @returns the level from now on. */
+    update(usage: number, nowMs: number): LevelName;
+  };
+  /** Trend of points [ms, bytes], in order of time. */
+  trend(points: readonly (readonly [number, number | null])[]): Trend;
+  /** The size of a buffer after one resize step at `pressure`. */
+  bufferSizeNext(size: number, pressure: number, config?: ConfigMapping): number;
+  /** The length from which a buffer of `size` should be flushed at `pressure`. */
+  bufferFlushAt(size: number, pressure: number, config?: ConfigMapping): number;
+  /** ms until the next sample is due. */
+  sampleDueMs(usage: number, ratePerMs: number, longestMs: number): number;
+};
+
+declare const memguard: {
+  BufferManager: typeof BufferManager;
+  MemoryMonitor: typeof MemoryMonitor;
+  ResourceManager: typeof ResourceManager;
+  ResourceStats: typeof ResourceStats;
+  ResourceType: typeof ResourceType;
+  StageBase: typeof StageBase;
+  capabilities: Capabilities;
+  decide: typeof decide;
+  errorCodes: typeof errorCodes;
+  loadConfig: typeof loadConfig;
+  processInfo: typeof processInfo;
+  rssBytes: typeof rssBytes;
+  version: string;
+};
+export default memguard;

@@ -1,0 +1,31 @@
+'use strict';
+
+// memguard for Node. What it offers is described in index.d.ts.
+const native = require('./lib/native');
+const { BufferManager } = require('./lib/buffers');
+const { loadConfig } = require('./lib/config');
+const { codes } = require('./lib/errors');
+const { ResourceManager, ResourceStats, ResourceType } = require('./lib/manager');
+const { MemoryMonitor } = require('./lib/monitor');
+const { capabilities, processInfo, rssBytes } = require('./lib/process');
+const { StageBase } = require('./lib/stage');
+
+module.exports = {
+  BufferManager,
+  MemoryMonitor,
+  ResourceManager,
+  ResourceStats,
+  ResourceType,
+  StageBase,
+  errorCodes: codes,
+  loadConfig,
+  processInfo,
+  rssBytes,
+  version: native.version,
+  get capabilities() {
+    return capabilities();
+  },
+  get decide() {
+    return require('./lib/decide');
+  },
+};

@@ -1,0 +1,18 @@
+import memguard from './index.js';
+
+export default memguard;
+export const {
+  BufferManager,
+  MemoryMonitor,
+  ResourceManager,
+  ResourceStats,
+  ResourceType,
+  StageBase,
+  capabilities,
+  decide,
+  errorCodes,
+  loadConfig,
+  processInfo,
+  rssBytes,
+  version,
+} = memguard;

@@ -1,0 +1,321 @@
+'use strict';
+
+// MemoryMonitor: watches this process and says what it sees. Sampling goes on in
+// a thread of its own; listeners run here, when the event loop is free.
+const EventEmitter = require('events');
+const native = require('./native');
+const gc = require('./gc');
+const { Core } = require('./core');
+const { defineDisposal } = require('./disposal');
+const { failure, requireFunction, requireName, requireNumber } = require('./errors');
+const { alertsOf, describe } = require('./events');
+const { BYTES_PER_MB, LENGTH, at, named, statsOf } = require('./sample');
+const { callSafely } = require('./report');
+
+const MS_PER_MINUTE = 60000;
+const TREND_VALUES = 4;
+
+function trendOf(values, offset) {
+  return {
+    direction: named(native.directionNames, values[offset]),
+    mbPerMinute: values[offset + 1],
+    tau: values[offset + 2],
+    points: values[offset + 3],
+  };
+}
+
+class MemoryMonitor extends EventEmitter {
+  #core;
+  #isShared;
+  #shed = null; // how the owner gives memory back when optimizeMemory() asks
+  #managerStats = new Float64Array(7);
+
+  constructor(config = {}, options = {}) {
+    super();
+    this.#isShared = config instanceof Core;
+    this.#core = this.#isShared ? config : new Core(config, options);
+    if (this.#isShared) this.#shed = options.shed;
+    /** Called with the pressure on each sample at or above pressureThreshold. */
+    this.pressureCallbacks = [];
+    this.#core.onEvent = (event) => this.#deliver(event);
+  }
+
+  /* ---- events ----------------------------------------------------------------- */
+
+  #deliver(event) {
+    const { name, payload } = describe(event, this.#core.settings);
+    if (name === 'pressure') this.#tellPressure(payload.pressure);
+    this.#emitSafely(name, payload);
+  }
+
+  #tellPressure(pressure) {
+    for (const callback of [...this.pressureCallbacks]) {
+      callSafely(callback, undefined, [pressure], 'a pressure callback');
+    }
+  }
+
+  // As emit(), but a listener that throws neither stops the others nor us.
+  #emitSafely(name, payload) {
+    const values = payload === undefined ? [] : [payload];
+    for (const listener of this.rawListeners(name)) {
+      callSafely(listener, this, values, `a listener of '${name}'`);
+    }
+  }
+
+  registerPressureCallback(callback) {
+    requireFunction(callback, 'a pressure callback');
+    this.pressureCallbacks.push(callback);
+  }
+
+  /* ---- pressure ------------------------------------------------------------------ */
+
+  checkMemoryPressure() {
+    this.#core.operations++;
+    this.#core.check();
+    return this.#core.pressure;
+  }
+
+  get latest() {
+    return this.#core.latest;
+  }
+
+  triggerGc() {
+    if (!gc.canCollect()) return 0;
+    native.managerCollected(this.#core.handle);
+    return gc.collect();
+  }
+
+  /* ---- background -------------------------------------------------------------- */
+
+  startMonitoring(intervalMs) {
+    if (intervalMs !== undefined) this.#core.update({ 'memory.monitor_interval_ms': intervalMs });
+    this.#core.start();
+  }
+
+  stopMonitoring() {
+    this.#core.stop();
+  }
+
+  get isMonitoring() {
+    return this.#core.isRunning;
+  }
+
+  /* ---- statistics --------------------------------------------------------------- */
+
+  collectMemoryStats() {
+    this.#core.pass(true);
+    return this.getCurrentStats();
+  }
+
+  getCurrentStats() {
+    const row = new Float64Array(LENGTH);
+    if (this.#core.latest === null) this.#core.pass(false);
+    native.monitorLatest(this.#core.handle, row);
+    return statsOf(row);
+  }
+
+  getMemoryHistory(minutes) {
+    let since = 0;
+    if (minutes !== undefined) {
+      requireNumber(minutes, 'minutes', 0);
+      since = Math.max(0, Math.floor(Date.now() - minutes * MS_PER_MINUTE));
+    }
+    const held = native.monitorHistory(this.#core.handle, since, null);
+    const rows = new Float64Array(LENGTH * Math.max(1, held));
+    const count = native.monitorHistory(this.#core.handle, since, rows);
+    return Array.from({ length: count }, (_, index) => statsOf(rows, index));
+  }
+
+  getMemoryTrends(count = 10) {
+    requireNumber(count, 'count', 1);
+    const values = new Float64Array(2 * TREND_VALUES);
+    native.monitorTrends(this.#core.handle, Math.floor(count), values);
+    const rss = trendOf(values, 0);
+    const heap = trendOf(values, TREND_VALUES);
+    const steeper = Math.abs(heap.mbPerMinute) > Math.abs(rss.mbPerMinute) ? heap : rss;
+    return { trend: steeper.direction, mbPerMinute: steeper.mbPerMinute, rss, heap };
+  }
+
+  getGCStats() {
+    return { ...gc.gcStats(), triggered: this.gcCount };
+  }
+
+  getMemoryReport() {
+    const health = this.healthCheck();
+    return {
+      timestamp: Date.now(),
+      current: health.stats,
+      trends: this.getMemoryTrends(),
+      gc: this.getGCStats(),
+      thresholds: this.thresholds,
+      counters: this.getObjectCounters(),
+      history: {
+        count: native.monitorHistory(this.#core.handle, 0, null),
+        capacity: this.#core.settings.memory.historySize,
+      },
+      peakMemoryMB: this.peakMemory,
+      eventsLost: native.monitorEventsLost(this.#core.handle),
+      health,
+      recommendations: health.recommendations,
+    };
+  }
+
+  healthCheck() {
+    const issues = new Float64Array(1);
+    this.#core.check();
+    const status = named(native.healthNames, native.monitorHealth(this.#core.handle, issues));
+    const stats = this.getCurrentStats();
+    const alerts = alertsOf(issues[0], stats, this.#core.values[at.usage], this.#core.settings);
+    return {
+      status,
+      healthy: status === 'healthy',
+      issues: alerts,
+      recommendations: alerts.map((alert) => alert.message),
+      stats,
+      timestamp: stats.timestamp,
+    };
+  }
+
+  /* ---- action ------------------------------------------------------------------ */
+
+  optimizeMemory(method = 'gc') {
+    if (method !== 'gc' && method !== 'aggressive') {
+      throw failure('EINVAL', `method is ${JSON.stringify(method)}, allowed: "gc", "aggressive"`);
+    }
+    this.#core.pass(false);
+    const beforeStats = this.getCurrentStats();
+    const startNs = process.hrtime.bigint();
+    const success = gc.canCollect();
+    if (method === 'aggressive') this.#shed?.();
+    let freed = this.triggerGc();
+    // What finalizers of the first collection let go of is freed by a second.
+    if (method === 'aggressive') freed += this.triggerGc();
+    const durationMs = Number(process.hrtime.bigint() - startNs) / 1e6;
+    this.#core.pass(false);
+    return {
+      timestamp: Date.now(),
+      method,
+      success,
+      durationMs,
+      freedMemoryMB: freed / BYTES_PER_MB,
+      beforeStats,
+      afterStats: this.getCurrentStats(),
+    };
+  }
+
+  /* ---- object counters ------------------------------------------------------------ */
+
+  registerObjectCounter(key) {
+    requireName(key, 'the key of an object counter');
+    native.counterRegister(this.#core.handle, key);
+  }
+
+  incrementObjectCounter(key, delta = 1) {
+    requireName(key, 'the key of an object counter');
+    const value = native.counterAdd(this.#core.handle, key, delta);
+    this.#core.drain();
+    return value;
+  }
+
+  resetObjectCounter(key) {
+    requireName(key, 'the key of an object counter');
+    native.counterReset(this.#core.handle, key);
+  }
+
+  getObjectCounters() {
+    const counters = Object.create(null);
+    const value = new Float64Array(1);
+    for (let index = 0; ; index++) {
+      const key = native.counterAt(this.#core.handle, index, value);
+      if (key === false) return counters;
+      counters[key] = value[0];
+    }
+  }
+
+  /* ---- settings -------------------------------------------------------------------- */
+
+  get config() {
+    return this.#core.given;
+  }
+
+  get settings() {
+    return this.#core.settings;
+  }
+
+  updateConfig(changes) {
+    this.#core.update(changes);
+  }
+
+  get thresholds() {
+    return this.#core.settings.thresholds;
+  }
+
+  updateThresholds(changes) {
+    this.#core.update({ thresholds: changes });
+  }
+
+  get maxMemoryMb() {
+    return this.#core.settings.memory.maxMemoryMb;
+  }
+
+  set maxMemoryMb(value) {
+    this.#core.update({ 'memory.max_memory_mb': value });
+  }
+
+  get pressureThreshold() {
+    return this.#core.settings.memoryMonitor.pressureThreshold;
+  }
+
+  set pressureThreshold(value) {
+    this.#core.update({ 'memory_monitor.pressure_threshold': value });
+  }
+
+  get monitoringInterval() {
+    return this.#core.settings.memoryMonitor.monitoringInterval;
+  }
+
+  set monitoringInterval(value) {
+    this.#core.update({ 'memory_monitor.monitoring_interval': value });
+  }
+
+  /* ---- what was seen ------------------------------------------------------------------ */
+
+  get operationCount() {
+    return this.#core.operations;
+  }
+
+  get peakMemory() {
+    const peak = this.#core.latest?.peakRssBytes ?? 0;
+    return peak / BYTES_PER_MB;
+  }
+
+  get gcCount() {
+    native.managerStats(this.#core.handle, this.#managerStats);
+    return this.#managerStats[5];
+  }
+
+  get lastCheckTime() {
+    return this.#core.latest?.unixMs ?? 0;
+  }
+
+  reset() {
+    native.monitorReset(this.#core.handle);
+    this.#core.operations = 0;
+    this.#core.nextCheck = this.#core.settings.memoryMonitor.monitoringInterval;
+  }
+
+  /* ---- end ------------------------------------------------------------------------------ */
+
+  shutdown() {
+    if (this.#isShared) this.#core.stop();
+    else this.#core.close();
+  }
+
+  close() {
+    this.shutdown();
+  }
+}
+
+defineDisposal(MemoryMonitor);
+
+module.exports = { MemoryMonitor };

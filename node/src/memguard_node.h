@@ -1,0 +1,169 @@
+/* memguard_node.h - what the files of the Node addon share.
+ *
+ * A function of the addon parses its arguments, makes one call of the core and
+ * converts the answer; node/lib is its only caller. One mgn_env exists per
+ * napi_env: each Worker has its own, and so has a second require() on the same
+ * isolate (jest). Everything here runs on that environment's JS thread, except
+ * mgn_wake().
+ *
+ * No call of Node-API is trusted to work: while worker.terminate() is at work
+ * any of them may refuse. A function then returns NULL with nothing leaked. */
+#ifndef MEMGUARD_NODE_H
+#define MEMGUARD_NODE_H
+
+#include <node_api.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "memguard.h"
+
+/* Leaves a napi_callback when a call of Node-API fails. */
+#define MGN_TRY(env, call) \
+  do {                     \
+    if ((call) != napi_ok) return mgn_fail_napi(env); \
+  } while (0)
+
+#define MGN_COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+/* ---- gc.c: what the collector did, counted by V8's own hooks ------------ */
+
+/* Bits of v8::GCType, by position. */
+#define MGN_GC_KINDS 5
+
+typedef struct mgn_gc {
+  void *isolate; /* NULL: hooks are not installed */
+  uint64_t began_ns[MGN_GC_KINDS];
+  uint64_t count[MGN_GC_KINDS];
+  uint64_t total_ns[MGN_GC_KINDS];
+  uint64_t max_ns[MGN_GC_KINDS];
+  uint64_t last_ns[MGN_GC_KINDS];
+} mgn_gc;
+
+/** Counts from now on. Does nothing where V8's hooks cannot be found. */
+void mgn_gc_install(mgn_gc *gc);
+void mgn_gc_remove(mgn_gc *gc);
+napi_status mgn_gc_define(napi_env env, napi_value exports, void *data);
+
+/* ---- addon.c: one environment ------------------------------------------- */
+
+typedef struct mgn_manager mgn_manager;
+
+typedef struct mgn_env {
+  napi_env env;
+  uint32_t holders; /* instance data and open managers; 0 frees */
+  pthread_t thread; /* the JS thread */
+  napi_threadsafe_function door; /* NULL until the first start */
+  _Atomic bool door_rung;        /* an answer is under way */
+  mgn_manager *managers;         /* open ones */
+  mgn_gc gc;
+} mgn_env;
+
+mgn_env *mgn_env_hold(mgn_env *self);
+void mgn_env_release(mgn_env *self);
+/** Opens the way from other threads to the managers' `dispatch`. Throws. */
+bool mgn_env_open_door(napi_env env, mgn_env *self);
+/** mg_monitor_hooks.wake with an mgn_manager. Any thread. */
+void mgn_wake(void *ctx);
+
+/* ---- error.c: failures and arguments ------------------------------------ */
+
+/** Throws an Error, TypeError or RangeError with the `code` of `status`.
+ *  @return NULL, for `return mgn_throw(...)`. */
+napi_value mgn_throw(napi_env env, const mg_error *err);
+napi_value mgn_throw_text(napi_env env, mg_status status, const char *text);
+/** For a failed call of Node-API: throws unless something is thrown already. */
+napi_value mgn_fail_napi(napi_env env);
+napi_status mgn_error_define(napi_env env, napi_value exports, void *data);
+
+/** Reads exactly `count` arguments. Throws if there are fewer. */
+bool mgn_arguments(napi_env env, napi_callback_info info, size_t count,
+                   napi_value *values, mgn_env **out);
+bool mgn_number_of(napi_env env, napi_value value, double *out);
+bool mgn_bool_of(napi_env env, napi_value value, bool *out);
+/** A whole number of 0 to 2^53. */
+bool mgn_count_of(napi_env env, napi_value value, uint64_t *out);
+/** A string as UTF-8. Throws when it does not fit or holds a NUL.
+ *  @param what named by the error. */
+bool mgn_text_of(napi_env env, napi_value value, const char *what, char *out,
+                 size_t out_bytes);
+/** The numbers of a Float64Array of at least `least` elements [borrowed while
+ *  the argument lives]. */
+double *mgn_doubles_of(napi_env env, napi_value value, size_t least,
+                       size_t *out_count);
+
+/** What is wrapped in `value`, if that is a handle of kind `tag`; else NULL. */
+void *mgn_unwrap(napi_env env, napi_value value, const napi_type_tag *tag);
+
+/** Absent readings are NaN in JS. */
+double mgn_from_u64(uint64_t value);
+uint64_t mgn_to_u64(double value);
+napi_value mgn_undefined(napi_env env);
+napi_value mgn_number(napi_env env, double value);
+napi_value mgn_boolean(napi_env env, bool value);
+napi_value mgn_text(napi_env env, const char *text);
+
+/** Defines functions `names[i]` = `functions[i]`. */
+typedef struct mgn_function {
+  const char *name;
+  napi_callback call;
+} mgn_function;
+napi_status mgn_define(napi_env env, napi_value exports, void *data,
+                       const mgn_function *functions, size_t count);
+/** Defines an array of strings. */
+napi_status mgn_define_names(napi_env env, napi_value exports,
+                             const char *name, const char *const *names,
+                             size_t count);
+
+/* ---- config.c ----------------------------------------------------------- */
+
+/** The configuration behind a handle [borrowed]. Throws. */
+mg_config *mgn_config_of(napi_env env, napi_value value);
+napi_status mgn_config_define(napi_env env, napi_value exports, void *data);
+
+/* ---- manager.c ---------------------------------------------------------- */
+
+/* JS functions that a clean-up calls, alive while its call lasts. */
+typedef struct mgn_call {
+  napi_env env;
+  napi_value run;    /* (token) -> whether it went well */
+  napi_value failed; /* (path, system_errno) */
+} mgn_call;
+
+struct mgn_manager {
+  mgn_env *owner;
+  mgn_manager *previous, *next; /* in owner->managers */
+  mg_manager *core;             /* NULL once closed */
+  napi_ref page;                /* keeps the page's ArrayBuffer */
+  napi_ref dispatch;            /* JS function that takes waiting events */
+  _Atomic bool rung;            /* events wait since `dispatch` was called */
+  mgn_call *call;               /* the clean-up under way, innermost */
+  bool close_wanted;            /* close() came from inside a clean-up */
+  mg_buffer **buffers;          /* by the number JS knows them by; may be NULL */
+  size_t buffer_slots;
+};
+
+/** The manager behind a handle [borrowed]. Throws if it is closed. */
+mgn_manager *mgn_manager_of(napi_env env, napi_value value);
+/** Stops, removes temporary files, drops the rest; runs no JS. */
+void mgn_manager_shut(napi_env env, mgn_manager *self);
+/** Runs `work` with the JS functions `run` and `failed` in place. */
+void mgn_manager_call(mgn_manager *self, mgn_call *call,
+                      void (*work)(mgn_manager *self, void *ctx), void *ctx);
+napi_status mgn_manager_define(napi_env env, napi_value exports, void *data);
+
+/* ---- the other domains -------------------------------------------------- */
+
+napi_status mgn_buffer_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_process_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_resource_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_sample_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_trend_define(napi_env env, napi_value exports, void *data);
+
+/** Hooks of mg_resources with an mgn_manager; see resource.c. */
+extern const mg_resource_hooks mgn_resource_hooks;
+
+/** Writes a sample in the order of mg_page.value. */
+void mgn_sample_write(double out[MG_PAGE_VALUES], const mg_sample *sample);
+
+#endif

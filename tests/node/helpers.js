@@ -1,0 +1,71 @@
+'use strict';
+
+// What several test files share.
+const { spawn } = require('child_process');
+const fs = require('fs');
+const os = require('os');
+const path = require('path');
+
+const MB = 1048576;
+const FIXTURES = path.join(__dirname, 'fixtures');
+
+/** What `body` throws; fails if it does not. */
+function thrown(body) {
+  try {
+    body();
+  } catch (error) {
+    return error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+/** Runs a fixture in a process of its own; ends it after `seconds`.
+ *  @returns { code, signal, stdout, stderr } */
+function run(fixture, values = [], { seconds = 50, env = {}, flags = [] } = {}) {
+  return new Promise((resolve, reject) => {
+    const file = path.join(FIXTURES, fixture);
+    const child = spawn(process.execPath, [...flags, file, ...values], { env: { ...process.env, ...env } });
+    const output = { stdout: '', stderr: '' };
+    const timer = setTimeout(() => child.kill('SIGKILL'), seconds * 1000);
+    for (const name of ['stdout', 'stderr']) {
+      child[name].setEncoding('utf8').on('data', (text) => {
+        output[name] += text;
+      });
+    }
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal, ...output });
+    });
+  });
+}
+
+/** Runs a fixture that prints JSON; fails on any other end. */
+async function runJson(fixture, values, options) {
+  const result = await run(fixture, values, options);
+  if (result.code !== 0) throw new Error(`${fixture}: ${JSON.stringify(result)}`);
+  return JSON.parse(result.stdout);
+}
+
+/** Waits until `condition()` holds, at most `seconds`. */
+async function until(condition, seconds = 20) {
+  const end = Date.now() + seconds * 1000;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`waited ${seconds} s for: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** A new directory; removed by removeTemporary(). */
+const directories = [];
+function temporaryDirectory() {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'memguard-test-'));
+  directories.push(directory);
+  return directory;
+}
+
+function removeTemporary() {
+  for (const directory of directories.splice(0)) fs.rmSync(directory, { recursive: true, force: true });
+}
+
+module.exports = { MB, removeTemporary, run, runJson, temporaryDirectory, thrown, until };

@@ -1,0 +1,34 @@
+'use strict';
+
+// Every use of the public interface, repeated: what the process holds may not
+// grow with the rounds.
+const { MB, removeTemporary, runJson, temporaryDirectory } = require('./helpers');
+
+afterAll(removeTemporary);
+
+const USES = [
+  'manager closed', 'manager cleaned up and dropped', 'monitor dropped', 'monitor started and stopped',
+  'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
+  'configuration', 'decisions', 'errors', 'process', 'collections', 'a leak',
+];
+
+test('the list is complete', async () => {
+  expect(await runJson('leaks.js', [])).toEqual(USES);
+});
+
+test.each(USES.slice(0, -1))('%s', async (name) => {
+  const options = { flags: ['--max-semi-space-size=1'], env: { MALLOC_ARENA_MAX: '1' } };
+  const growth = await runJson('leaks.js', [name, temporaryDirectory()], options);
+  const last = growth[growth.length - 1];
+  expect(last.fds).toBeLessThanOrEqual(0);
+  expect(last.threads).toBeLessThanOrEqual(0);
+  expect(last.heap / MB).toBeLessThan(0.5);
+  expect(last.rss / MB).toBeLessThan(2);
+});
+
+test('the measurement finds a leak', async () => {
+  const options = { flags: ['--max-semi-space-size=1'], env: { MALLOC_ARENA_MAX: '1' } };
+  const growth = await runJson('leaks.js', ['a leak', temporaryDirectory()], options);
+  expect(growth).toHaveLength(8);
+  for (const window of growth) expect(window.heap / MB).toBeGreaterThan(0.5);
+});

@@ -1,0 +1,71 @@
+'use strict';
+
+const fs = require('fs');
+const path = require('path');
+const { decide, errorCodes } = require('../..');
+const { thrown } = require('./helpers');
+
+function rowsOf(file) {
+  const text = fs.readFileSync(path.join(__dirname, '..', 'vectors', file), 'utf8');
+  const { rows } = JSON.parse(text);
+  if (rows.length === 0) throw new Error(`${file} has no rows`);
+  return rows.map((row) => [row.name, row]);
+}
+
+function within(value, expected, tolerance) {
+  expect(Math.abs(value - expected)).toBeLessThanOrEqual(tolerance);
+}
+
+describe('config.json', () => {
+  test.each(rowsOf('config.json'))('%s', (_, row) => {
+    const options = { profile: row.profile ?? 'default', environment: row.environ ?? false };
+    if (row.error === undefined) {
+      const numbers = decide.resolveConfig(row.config, options);
+      for (const [path_, number] of Object.entries(row.expect)) expect([path_, numbers[path_]]).toEqual([path_, number]);
+      return;
+    }
+    const error = thrown(() => decide.resolveConfig(row.config, options));
+    expect(error.code).toBe(errorCodes[row.error.status]);
+    const texts = row.error.contains;
+    expect(texts.length).toBeGreaterThan(0);
+    for (const text of texts) expect(error.message).toContain(text);
+  });
+});
+
+describe('usage.json', () => {
+  test.each(rowsOf('usage.json'))('%s', (_, row) => {
+    const { usage, domain } = decide.usage(row.reading, row.config);
+    expect(domain).toBe(row.domain);
+    within(usage, row.usage, 1e-12);
+  });
+});
+
+describe('level.json', () => {
+  test.each(rowsOf('level.json'))('%s', (_, row) => {
+    const tracker = new decide.LevelTracker(row.config);
+    const levels = row.steps.map(([nowMs, usage]) => [nowMs, usage, tracker.update(usage, nowMs)]);
+    expect(levels).toEqual(row.steps);
+  });
+});
+
+describe('due.json', () => {
+  test.each(rowsOf('due.json'))('%s', (_, row) => {
+    within(decide.sampleDueMs(row.usage, row.rate_per_ms, row.longest_ms), row.expect, 1e-9);
+  });
+});
+
+describe('trend.json', () => {
+  test.each(rowsOf('trend.json'))('%s', (_, row) => {
+    const trend = decide.trend(row.points);
+    expect([trend.direction, trend.points]).toEqual([row.direction, row.points_used]);
+    within(trend.mbPerMinute, row.mb_per_minute, 1e-9);
+    within(trend.tau, row.tau, 1e-9);
+  });
+});
+
+describe('buffer.json', () => {
+  const operations = { size_next: decide.bufferSizeNext, flush_at: decide.bufferFlushAt };
+  test.each(rowsOf('buffer.json'))('%s', (_, row) => {
+    expect(operations[row.op](row.size, row.pressure, row.config)).toBe(row.expect);
+  });
+});

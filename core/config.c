@@ -361,10 +361,11 @@ void mg_config_init(mg_config *out, mg_profile profile) {
 
 #define CONFIG_PREFIX "MEMGUARD_"
 
-/* Variables of memguard that are not settings of the table. */
+/* Variables of memguard that are not settings of the table; `prebuild` is what
+ * the loader of the Node addon looks for under our name. */
 static bool config_is_reserved(const char *wanted) {
   return strcmp(wanted, "profile") == 0 || strcmp(wanted, "config") == 0 ||
-         strcmp(wanted, "dir") == 0;
+         strcmp(wanted, "dir") == 0 || strcmp(wanted, "prebuild") == 0;
 }
 
 static mg_status config_set_variable(mg_config *config, const char *variable,

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "memguard/buffer.h"
+#include "memguard/history.h"
 #include "memguard/monitor.h"
 
 /* ---- base.c ------------------------------------------------------------ */
@@ -100,6 +101,17 @@ bool mg__counter_has_news(mg__counter *counter, const mg_config *config);
 uint32_t mg__health_issues(const mg_config *config, const mg_reading *reading);
 mg_health mg__health_severity(uint32_t issues);
 
+/* ---- growth.c ---------------------------------------------------------- */
+
+typedef enum mg__series { MG__SERIES_RSS, MG__SERIES_HEAP } mg__series;
+
+/** Trend of the newest `count` samples (at most MG_TREND_POINTS). */
+void mg__growth_trend(const mg_history *history, size_t count,
+                      mg__series series, mg_trend *out);
+/** Whether that is more than rapid_growth_mb_per_minute, and lasts. */
+bool mg__growth_is_rapid(const mg_history *history, const mg_config *config,
+                         mg__series series, double *out_mb_per_minute);
+
 /* ---- publish.c --------------------------------------------------------- */
 
 #define MG__SAMPLE_WORDS (sizeof(mg_sample) / sizeof(uint64_t))
@@ -124,7 +136,7 @@ void mg__page_write(mg_page *page, const mg_sample *sample,
 typedef struct mg__verdict {
   double due_ms; /* until this monitor wants the next sample */
   bool is_tight; /* usage is above the low water mark */
-  bool wake;     /* a sample was published or events wait: call hooks.wake */
+  bool wake;     /* events wait: call hooks.wake */
   bool deliver;  /* events wait for the worker thread */
 } mg__verdict;
 

@@ -14,6 +14,7 @@
 #include "health.c"
 #include "event.c"
 #include "counter.c"
+#include "growth.c"
 #include "publish.c"
 #include "monitor.c"
 #include "sampler.c"

@@ -12,10 +12,6 @@
 #include "os.h"
 
 #define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
-#define MONITOR_GROWTH_SAMPLES 10u   /* recorded samples behind rapid growth */
-#define MONITOR_GROWTH_MS 10000.0    /* it lasts so long, or three intervals */
-#define MONITOR_GROWTH_MB 1.0        /* and amounts to so much */
-#define MONITOR_MS_PER_MINUTE 60000.0
 #define MONITOR_NS_PER_MS 1e6
 
 struct mg_monitor {
@@ -24,16 +20,19 @@ struct mg_monitor {
   mg_config config;
   mg_level_tracker level;
   mg_history *history;
-  mg_heap heap;
   mg_buffers *follow;
   mg_page *page;
   mg__events events;
+  uint32_t interest; /* bits of mg_event_kind */
   mg__counters counters;
   uint64_t number, peak_rss_bytes;
   double last_usage, last_ms, rate_per_ms; /* usage per ms between samples */
   double record_due_ms;
 
   mg__published published;
+  /* No lock: mg_monitor_set_heap() may run inside a collection. */
+  _Atomic uint64_t heap_used_bytes, heap_total_bytes, heap_limit_bytes,
+      external_bytes, array_buffer_bytes;
   _Atomic uint64_t operations;
   _Atomic uint32_t operation_interval;
 };
@@ -59,7 +58,8 @@ mg_status mg_monitor_open(mg_monitor **out, const mg_config *config,
   if (m == NULL)
     return mg__fail(err, MG_ENOMEM, "monitor, %zu bytes", sizeof *m);
   monitor_note_config(m, config);
-  m->heap = (mg_heap)MG_HEAP_INIT;
+  mg_monitor_set_heap(m, &(mg_heap)MG_HEAP_INIT);
+  m->interest = UINT32_MAX;
   m->seat.monitor = m;
   if (hooks != NULL) m->seat.hooks = *hooks;
   st = mg__mutex_init(&m->lock, err);
@@ -98,7 +98,9 @@ void mg_monitor_close(mg_monitor *m) {
 
 static void monitor_raise(mg_monitor *m, mg_event *event,
                           const mg_sample *sample) {
-  if (mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0) return;
+  bool is_wanted = (m->interest & UINT32_C(1) << event->kind) != 0;
+
+  if (!is_wanted || mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0) return;
   event->sample = *sample;
   mg__events_push(&m->events, event);
 }
@@ -112,56 +114,15 @@ static void monitor_raise_threshold(mg_monitor *m, const mg_sample *s) {
   if (issues != 0) monitor_raise(m, &event, s);
 }
 
-typedef uint64_t (*monitor_series)(const mg_sample *sample);
-
-static uint64_t monitor_rss_of(const mg_sample *s) {
-  return s->reading.rss_bytes;
-}
-
-static uint64_t monitor_heap_of(const mg_sample *s) {
-  return s->reading.heap_used_bytes;
-}
-
-static void monitor_trend(const mg_monitor *m, size_t count,
-                          monitor_series series, mg_trend *out) {
-  size_t held = mg_history_count(m->history);
-  double time_ms[MG_TREND_POINTS];
-  uint64_t bytes[MG_TREND_POINTS];
-
-  if (count > MG_TREND_POINTS) count = MG_TREND_POINTS;
-  if (count > held) count = held;
-  for (size_t i = 0; i < count; i++) {
-    const mg_sample *s = mg_history_at(m->history, held - count + i);
-    time_ms[i] = (double)s->clock_ns / MONITOR_NS_PER_MS;
-    bytes[i] = series(s);
-  }
-  mg_trend_of(out, time_ms, bytes, count);
-}
-
-/* Samples close together extrapolate a page fault to megabytes a minute, so
- * growth must last and amount to something before it is called rapid. */
-static bool monitor_grows(const mg_monitor *m, monitor_series series,
-                          double *out_mb_per_minute) {
-  double interval_ms = mg_config_get(&m->config, MG_CONFIG_MONITOR_INTERVAL);
-  double least_ms = fmin(MONITOR_GROWTH_MS, 3.0 * interval_ms), grown_mb;
-  mg_trend trend;
-
-  monitor_trend(m, MONITOR_GROWTH_SAMPLES, series, &trend);
-  *out_mb_per_minute = trend.mb_per_minute;
-  grown_mb = trend.mb_per_minute * trend.span_ms / MONITOR_MS_PER_MINUTE;
-  return trend.direction == MG_DIRECTION_INCREASING &&
-         trend.span_ms >= least_ms && grown_mb >= MONITOR_GROWTH_MB &&
-         trend.mb_per_minute > mg_config_get(&m->config, MG_CONFIG_RAPID_GROWTH);
-}
-
 static void monitor_raise_growth(mg_monitor *m, const mg_sample *s) {
-  static const monitor_series series[2] = {monitor_rss_of, monitor_heap_of};
+  static const mg__series series[2] = {MG__SERIES_RSS, MG__SERIES_HEAP};
 
-  for (int heap = 0; heap < 2; heap++) {
+  for (int i = 0; i < 2; i++) {
     mg_event event = {.kind = MG_EVENT_RAPID_GROWTH,
                       .severity = MG_HEALTH_WARNING,
-                      .growth_is_heap = heap == 1};
-    if (monitor_grows(m, series[heap], &event.mb_per_minute))
+                      .growth_is_heap = series[i] == MG__SERIES_HEAP};
+    if (mg__growth_is_rapid(m->history, &m->config, series[i],
+                            &event.mb_per_minute))
       monitor_raise(m, &event, s);
   }
 }
@@ -206,12 +167,17 @@ static void monitor_raise_sampled(mg_monitor *m, const mg_sample *s,
 
 static void monitor_set_reading(const mg_monitor *m, mg_sample *s,
                                 const mg_reading *reading) {
-  s->reading = *reading;
-  s->reading.heap_used_bytes = m->heap.used_bytes;
-  s->reading.heap_total_bytes = m->heap.total_bytes;
-  s->reading.heap_limit_bytes = m->heap.limit_bytes;
-  s->reading.external_bytes = m->heap.external_bytes;
-  s->reading.array_buffer_bytes = m->heap.array_buffer_bytes;
+  mg_reading *r = &s->reading;
+
+  *r = *reading;
+#define MONITOR_HEAP(field) \
+  r->field = atomic_load_explicit(&m->field, memory_order_relaxed);
+  MONITOR_HEAP(heap_used_bytes)
+  MONITOR_HEAP(heap_total_bytes)
+  MONITOR_HEAP(heap_limit_bytes)
+  MONITOR_HEAP(external_bytes)
+  MONITOR_HEAP(array_buffer_bytes)
+#undef MONITOR_HEAP
 }
 
 static void monitor_follow_rate(mg_monitor *m, double usage, double now_ms) {
@@ -274,7 +240,7 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   verdict.due_ms = monitor_due_ms(m, now_ms);
   verdict.is_tight =
       s.usage >= mg_config_get(&m->config, MG_CONFIG_LOW_WATER_MARK) / 100.0;
-  verdict.wake = m->events.count > 0 || pass == MG__PASS_BACKGROUND;
+  verdict.wake = m->events.count > 0;
   verdict.deliver = m->events.count > 0 &&
                     mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) !=
                         0.0;
@@ -429,9 +395,14 @@ void mg_monitor_follow(mg_monitor *m, mg_buffers *buffers) {
 }
 
 void mg_monitor_set_heap(mg_monitor *m, const mg_heap *heap) {
-  mg__lock(&m->lock);
-  m->heap = *heap;
-  mg__unlock(&m->lock);
+#define MONITOR_HEAP(field, value) \
+  atomic_store_explicit(&m->field, value, memory_order_relaxed);
+  MONITOR_HEAP(heap_used_bytes, heap->used_bytes)
+  MONITOR_HEAP(heap_total_bytes, heap->total_bytes)
+  MONITOR_HEAP(heap_limit_bytes, heap->limit_bytes)
+  MONITOR_HEAP(external_bytes, heap->external_bytes)
+  MONITOR_HEAP(array_buffer_bytes, heap->array_buffer_bytes)
+#undef MONITOR_HEAP
 }
 
 void mg_monitor_set_page(mg_monitor *m, mg_page *page) {
@@ -441,6 +412,12 @@ void mg_monitor_set_page(mg_monitor *m, mg_page *page) {
   mg__lock(&m->lock);
   m->page = page;
   monitor_mirror(m, &latest);
+  mg__unlock(&m->lock);
+}
+
+void mg_monitor_set_interest(mg_monitor *m, uint32_t kinds) {
+  mg__lock(&m->lock);
+  m->interest = kinds;
   mg__unlock(&m->lock);
 }
 
@@ -484,8 +461,8 @@ size_t mg_monitor_history(const mg_monitor *m, uint64_t since_unix_ms,
 void mg_monitor_trends(const mg_monitor *m, size_t count, mg_trend *out_rss,
                        mg_trend *out_heap) {
   mg__lock(monitor_lock_of(m));
-  monitor_trend(m, count, monitor_rss_of, out_rss);
-  monitor_trend(m, count, monitor_heap_of, out_heap);
+  mg__growth_trend(m->history, count, MG__SERIES_RSS, out_rss);
+  mg__growth_trend(m->history, count, MG__SERIES_HEAP, out_heap);
   mg__unlock(monitor_lock_of(m));
 }
 
@@ -559,8 +536,8 @@ mg_health mg_monitor_health(const mg_monitor *m, uint32_t *out_issues) {
   if (s.number > 0) issues |= mg__health_issues(&m->config, &s.reading);
   if (s.level == MG_LEVEL_HIGH) issues |= MG_ISSUE_LEVEL_HIGH;
   if (s.level == MG_LEVEL_CRITICAL) issues |= MG_ISSUE_LEVEL_CRITICAL;
-  if (monitor_grows(m, monitor_rss_of, &rate) ||
-      monitor_grows(m, monitor_heap_of, &rate))
+  if (mg__growth_is_rapid(m->history, &m->config, MG__SERIES_RSS, &rate) ||
+      mg__growth_is_rapid(m->history, &m->config, MG__SERIES_HEAP, &rate))
     issues |= MG_ISSUE_GROWTH;
   for (size_t i = 0; i < m->counters.count; i++) {
     counter = mg__counter_health(&m->counters.list[i], &m->config);

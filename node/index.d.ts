@@ -103,7 +103,8 @@ export interface ConfigOptions {
   environment?: Record<string, string | undefined> | false | null | undefined;
 }
 
-/** The settings in force. Durations are in ms. */
+/** The settings in force, as updateConfig() would take them. Durations are in
+ * seconds. */
 export interface Settings {
   readonly profile: ProfileName;
   readonly memory: {
@@ -113,16 +114,16 @@ export interface Settings {
     readonly maxMemoryMb: number;
     /** Heap meant to be enough, MB; 0: only V8's own limit counts. Default 0. */
     readonly maxHeapMb: number;
-    /** Time between entries of the history, ms. Default 30 000. */
+    /** Time between entries of the history, seconds. Default 30. */
     readonly monitorInterval: number;
-    /** Longest time between two samples, ms. Default 1000. */
+    /** Longest time between two samples, seconds. Default 1. */
     readonly sampleInterval: number;
     readonly lowWaterMarkPercent: number;
     readonly highWaterMarkPercent: number;
     readonly alertThreshold: number;
     readonly forceGcThreshold: number;
     readonly enableAutoGc: boolean;
-    /** Least time between two collections memguard starts, ms. */
+    /** Least time between two collections memguard starts, seconds. */
     readonly gcInterval: number;
     /** Samples kept. Default 1000. */
     readonly historySize: number;

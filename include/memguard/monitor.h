@@ -163,8 +163,9 @@ MG_API uint64_t mg_monitor_operations(const mg_monitor *monitor);
 /** A pass, unless a sample younger than 20 ms is published already. */
 MG_API void mg_monitor_check(mg_monitor *monitor);
 
-/** What the runtime knows of its heap; the next samples carry it. Absent values
- *  are MG_ABSENT. */
+/** What the runtime knows of its heap; the next samples carry it until it is told
+ *  anew. Absent values are MG_ABSENT. No lock: may be called from inside a
+ *  runtime's collection callback. */
 typedef struct mg_heap {
   uint64_t used_bytes, total_bytes, limit_bytes, external_bytes,
       array_buffer_bytes;
@@ -172,6 +173,9 @@ typedef struct mg_heap {
 #define MG_HEAP_INIT {MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT}
 MG_API void mg_monitor_set_heap(mg_monitor *monitor, const mg_heap *heap);
 
+/** Which events are raised: bit 1 << mg_event_kind for each; all at first. What
+ *  nobody listens to need not wake anybody. */
+MG_API void mg_monitor_set_interest(mg_monitor *monitor, uint32_t kinds);
 /** Takes the oldest waiting event. @return false if there is none. */
 MG_API bool mg_monitor_next_event(mg_monitor *monitor, mg_event *out);
 /** @return events evicted unread from a full queue. */

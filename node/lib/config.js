@@ -188,12 +188,18 @@ function numbersOf(handle) {
 }
 
 /** The settings in force, by section, frozen: { memory: { maxMemoryMb, ... }, ... } */
+// As a mapping would give it, so that settings can be handed to updateConfig().
+function valueOf(stored, type) {
+  if (type === 'BOOL') return stored !== 0;
+  return type === 'DURATION' ? stored / 1000 : stored;
+}
+
 function settingsOf(handle) {
   const settings = { profile: native.configRead(handle, values) };
   native.configKeys.forEach((key, index) => {
     const [section, name] = key.split('.').map(camel);
     settings[section] ??= {};
-    settings[section][name] = native.configTypes[index] === 'BOOL' ? values[index] !== 0 : values[index];
+    settings[section][name] = valueOf(values[index], native.configTypes[index]);
   });
   for (const section of Object.values(settings)) Object.freeze(section);
   return Object.freeze(settings);

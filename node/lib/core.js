@@ -8,7 +8,7 @@ const config = require('./config');
 const { heapStatistics } = require('./heap');
 const { hold, letGo } = require('./live');
 const { LENGTH, at, sampleOf } = require('./sample');
-const { startCounting } = require('./gc');
+const { startCounting, tellsHeap } = require('./gc');
 
 const SEQUENCE = 0; // words of the page
 const GENERATION = 1;
@@ -24,7 +24,7 @@ const EVENT_FIELDS = ['kind', 'severity', 'previous', 'issues', 'growthIsHeap', 
 const eventRow = new Float64Array(LENGTH + EVENT_FIELDS.length);
 const running = new Set();
 
-// Called by the addon on this thread after background passes.
+// Called by the addon on this thread when events wait.
 function dispatch() {
   for (const core of [...running]) core.afterPass();
 }
@@ -45,6 +45,7 @@ class Core {
     this.onChange = null; // () => void, the settings have changed
     this.closed = false;
     this.draining = false;
+    this.heapTimer = null; // where collections do not tell the heap
     this.heapReadAt = 0;
     this.arrayBuffers = 0;
     this.arrayBuffersReadAt = 0;
@@ -87,8 +88,10 @@ class Core {
 
   /* ---- passes --------------------------------------------------------------- */
 
-  // V8 tells its numbers on this thread only, so they are handed over each time
-  // this thread comes by.
+  // V8 tells its numbers on this thread only. They are handed over each time this
+  // thread comes by, and by the addon after each collection: an idle heap does not
+  // change, and waking the event loop for every sample would cost more than all
+  // the rest.
   feedHeap(buffersFreshMs = ARRAY_BUFFERS_FRESH_MS) {
     const now = Date.now();
     if (Math.abs(now - this.arrayBuffersReadAt) >= buffersFreshMs) {
@@ -180,13 +183,20 @@ class Core {
     if (native.monitorIsRunning(this.handle) && !running.has(this)) {
       running.add(this);
       hold(this, () => this.stop());
+      if (!tellsHeap(heapStatistics())) this.startHeapTimer();
     }
     this.drain();
+  }
+
+  startHeapTimer() {
+    this.heapTimer = setInterval(() => this.refreshHeap(), this.settings.memory.sampleInterval * 1000);
+    this.heapTimer.unref();
   }
 
   stop() {
     if (this.closed) return;
     native.monitorStop(this.handle);
+    clearInterval(this.heapTimer);
     running.delete(this);
     letGo(this);
     this.drain();

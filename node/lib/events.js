@@ -32,7 +32,7 @@ function alertsOf(issues, stats, usage, settings) {
 }
 
 const payloads = {
-  'monitoring:started': (event, stats, settings) => ({ intervalMs: settings.memory.monitorInterval }),
+  'monitoring:started': (event, stats, settings) => ({ intervalMs: settings.memory.monitorInterval * 1000 }),
   'monitoring:stopped': () => undefined,
   'stats:collected': (event, stats) => stats,
   'threshold:exceeded': (event, stats, settings) => ({

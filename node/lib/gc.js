@@ -53,6 +53,12 @@ function startCounting() {
   if (source() === 'none') observe();
 }
 
+/** Whether each collection tells the heap to the monitors of this isolate.
+ *  @param heap what v8.getHeapStatistics() says now. */
+function tellsHeap(heap) {
+  return native.gcTrustHeap(heap.used_heap_size, heap.total_heap_size, heap.heap_size_limit);
+}
+
 function kindStats(counts, bit) {
   const [count, totalNs, maxNs, lastNs] = counts.subarray(4 * bit, 4 * bit + 4);
   return { count, totalMs: totalNs / NS_PER_MS, maxMs: maxNs / NS_PER_MS, lastMs: lastNs / NS_PER_MS };
@@ -120,4 +126,4 @@ function collect() {
   return Math.max(0, before - heldBytes());
 }
 
-module.exports = { canCollect, collect, gcStats, observe, source, startCounting, statsFrom };
+module.exports = { canCollect, collect, gcStats, observe, source, startCounting, statsFrom, tellsHeap };

@@ -38,9 +38,54 @@ class MemoryMonitor extends EventEmitter {
     /** Called with the pressure on each sample at or above pressureThreshold. */
     this.pressureCallbacks = [];
     this.#core.onEvent = (event) => this.#deliver(event);
+    this.#noteInterest();
   }
 
   /* ---- events ----------------------------------------------------------------- */
+
+  // The core raises, and wakes the event loop for, what somebody listens to; and
+  // pressure, which moves buffers too.
+  #noteInterest() {
+    if (this.#core.closed) return;
+    const wanted = native.eventNames.map((name) => name === 'pressure' || this.listenerCount(name) > 0);
+    native.monitorSetInterest(
+      this.#core.handle,
+      wanted.reduce((bits, is, kind) => (is ? bits | (1 << kind) : bits), 0),
+    );
+  }
+
+  // once() and prependOnceListener() come by here as well.
+  on(name, listener) {
+    super.on(name, listener);
+    this.#noteInterest();
+    return this;
+  }
+
+  addListener(name, listener) {
+    return this.on(name, listener);
+  }
+
+  prependListener(name, listener) {
+    super.prependListener(name, listener);
+    this.#noteInterest();
+    return this;
+  }
+
+  removeListener(name, listener) {
+    super.removeListener(name, listener);
+    this.#noteInterest();
+    return this;
+  }
+
+  off(name, listener) {
+    return this.removeListener(name, listener);
+  }
+
+  removeAllListeners(...names) {
+    super.removeAllListeners(...names);
+    this.#noteInterest();
+    return this;
+  }
 
   #deliver(event) {
     const { name, payload } = describe(event, this.#core.settings);

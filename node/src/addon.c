@@ -29,7 +29,7 @@ static void env_finalize(napi_env env, void *data, void *hint) {
 static void env_end_gc(void *data) {
   mgn_env *self = data;
 
-  mgn_gc_remove(&self->gc);
+  mgn_gc_remove(self);
 }
 
 static void env_end_managers(void *data) {
@@ -155,6 +155,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   }
   MGN_TRY(env, napi_add_env_cleanup_hook(env, env_end_gc, self));
   MGN_TRY(env, env_define(env, exports, self));
-  mgn_gc_install(&self->gc);
+  mgn_gc_install(self);
   return exports;
 }

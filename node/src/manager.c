@@ -108,7 +108,7 @@ static napi_status manager_wrap(napi_env env, mgn_manager *self,
 }
 
 /* managerOpen(config, ArrayBuffer page, dispatch) -> handle
- * dispatch() is called on the JS thread when a background pass has been made. */
+ * dispatch() is called on the JS thread when events wait. */
 static napi_value manager_open(napi_env env, napi_callback_info info) {
   mg_runtime runtime = MG_RUNTIME_INIT;
   mg_error err = MG_ERROR_INIT;

@@ -32,6 +32,7 @@
 
 typedef struct mgn_gc {
   void *isolate; /* NULL: hooks are not installed */
+  bool knows_heap; /* V8's heap statistics can be read in the hooks */
   uint64_t began_ns[MGN_GC_KINDS];
   uint64_t count[MGN_GC_KINDS];
   uint64_t total_ns[MGN_GC_KINDS];
@@ -39,9 +40,12 @@ typedef struct mgn_gc {
   uint64_t last_ns[MGN_GC_KINDS];
 } mgn_gc;
 
-/** Counts from now on. Does nothing where V8's hooks cannot be found. */
-void mgn_gc_install(mgn_gc *gc);
-void mgn_gc_remove(mgn_gc *gc);
+struct mgn_env;
+
+/** Counts from now on, and after each collection tells the heap to the monitors
+ *  of `self`. Does nothing where V8's hooks cannot be found. */
+void mgn_gc_install(struct mgn_env *self);
+void mgn_gc_remove(struct mgn_env *self);
 napi_status mgn_gc_define(napi_env env, napi_value exports, void *data);
 
 /* ---- addon.c: one environment ------------------------------------------- */
@@ -136,6 +140,7 @@ struct mgn_manager {
   napi_ref page;                /* keeps the page's ArrayBuffer */
   napi_ref dispatch;            /* JS function that takes waiting events */
   _Atomic bool rung;            /* events wait since `dispatch` was called */
+  uint64_t array_buffer_bytes;  /* as JS last told: V8 does not count them */
   mgn_call *call;               /* the clean-up under way, innermost */
   bool close_wanted;            /* close() came from inside a clean-up */
   mg_buffer **buffers;          /* by the number JS knows them by; may be NULL */

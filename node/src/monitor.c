@@ -104,22 +104,21 @@ static napi_value monitor_latest(napi_env env, napi_callback_info info) {
 
 /* monitorSetHeap(manager, used, total, limit, external, arrayBuffers) */
 static napi_value monitor_set_heap(napi_env env, napi_callback_info info) {
-  mg_heap heap = MG_HEAP_INIT;
-  mg_monitor *monitor;
+  mgn_manager *self;
   double number[5];
   napi_value v[6];
+  mg_heap heap;
 
   if (!mgn_arguments(env, info, 6, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
-  if (monitor == NULL) return NULL;
+  self = mgn_manager_of(env, v[0]);
+  if (self == NULL) return NULL;
   for (int i = 0; i < 5; i++)
     if (!mgn_number_of(env, v[i + 1], &number[i])) return NULL;
-  heap.used_bytes = mgn_to_u64(number[0]);
-  heap.total_bytes = mgn_to_u64(number[1]);
-  heap.limit_bytes = mgn_to_u64(number[2]);
-  heap.external_bytes = mgn_to_u64(number[3]);
-  heap.array_buffer_bytes = mgn_to_u64(number[4]);
-  mg_monitor_set_heap(monitor, &heap);
+  self->array_buffer_bytes = mgn_to_u64(number[4]);
+  heap = (mg_heap){mgn_to_u64(number[0]), mgn_to_u64(number[1]),
+                   mgn_to_u64(number[2]), mgn_to_u64(number[3]),
+                   self->array_buffer_bytes};
+  mg_monitor_set_heap(mg_manager_monitor(self->core), &heap);
   return mgn_undefined(env);
 }
 
@@ -147,6 +146,19 @@ static napi_value monitor_next_event(napi_env env, napi_callback_info info) {
   out[MONITOR_COUNT] = (double)event.count;
   out[MONITOR_THRESHOLD] = (double)event.threshold;
   return mgn_text(env, event.counter);
+}
+
+/* monitorSetInterest(manager, bits of event kinds) */
+static napi_value monitor_set_interest(napi_env env, napi_callback_info info) {
+  mg_monitor *monitor;
+  napi_value v[2];
+  uint64_t kinds;
+
+  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
+  monitor = monitor_of(env, v[0]);
+  if (monitor == NULL || !mgn_count_of(env, v[1], &kinds)) return NULL;
+  mg_monitor_set_interest(monitor, (uint32_t)kinds);
+  return mgn_undefined(env);
 }
 
 static napi_value monitor_events_lost(napi_env env, napi_callback_info info) {
@@ -356,6 +368,7 @@ napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data) {
       {"monitorCheck", monitor_check},
       {"monitorLatest", monitor_latest},
       {"monitorSetHeap", monitor_set_heap},
+      {"monitorSetInterest", monitor_set_interest},
       {"monitorNextEvent", monitor_next_event},
       {"monitorEventsLost", monitor_events_lost},
       {"monitorHistory", monitor_history},

@@ -143,6 +143,21 @@ static void test_threshold_event(void **state) {
   mg_monitor_close(monitor);
 }
 
+static void test_only_events_of_interest_are_raised(void **state) {
+  mg_config config = support_config("max_memory_mb", "1", NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  mg_event event;
+
+  (void)state;
+  mg_monitor_set_interest(monitor, 1u << MG_EVENT_PRESSURE);
+  mg_monitor_pass(monitor, true, NULL);
+  assert_true(mg_monitor_next_event(monitor, &event));
+  assert_int_equal(event.kind, MG_EVENT_PRESSURE);
+  assert_false(mg_monitor_next_event(monitor, &event));
+  assert_int_equal(mg_monitor_history(monitor, 0, NULL, 0), 1);
+  mg_monitor_close(monitor);
+}
+
 static void test_rapid_growth(void **state) {
   mg_config config = support_config("monitor_interval", "10ms", NULL);
   mg_monitor *monitor = opened(&config, NULL);
@@ -406,6 +421,7 @@ int main(void) {
       cmocka_unit_test(test_life_and_stats_events),
       cmocka_unit_test(test_level_and_pressure_events),
       cmocka_unit_test(test_threshold_event),
+      cmocka_unit_test(test_only_events_of_interest_are_raised),
       cmocka_unit_test(test_rapid_growth),
       cmocka_unit_test(test_a_moment_is_no_growth),
       cmocka_unit_test(test_full_pressure_is_told_below_a_high_threshold),

@@ -40,6 +40,20 @@ test('scavenges are counted', async () => {
   expect(stats.count).toBeGreaterThanOrEqual(stats.kinds.scavenge.count);
 });
 
+test('collections tell the heap while the event loop is blocked', () => {
+  const blocked = new MemoryMonitor({ sampleInterval: '10ms' });
+  blocked.startMonitoring();
+  const { number, heapUsedBytes } = blocked.latest ?? { number: 0, heapUsedBytes: 0 };
+  const kept = Array.from({ length: 600000 }, (_, index) => ({ index }));
+  const deadline = Date.now() + 20000;
+  const begun = (blocked.latest?.number ?? number) + 3;
+  while ((blocked.latest?.number ?? 0) < begun && Date.now() < deadline) void kept.slice(0, 1000);
+  expect(blocked.latest.number).toBeGreaterThanOrEqual(begun);
+  expect(blocked.latest.heapUsedBytes - heapUsedBytes).toBeGreaterThan(10 * MB);
+  expect(kept).toHaveLength(600000);
+  blocked.shutdown();
+});
+
 test('a collection frees what is dead, and says how much', () => {
   const holder = { dead: Array.from({ length: 500000 }, (_, index) => ({ index })) };
   monitor.triggerGc();

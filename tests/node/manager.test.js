@@ -47,7 +47,7 @@ describe('names of existing hosts', () => {
     const { settings } = open();
     expect(settings.profile).toBe('default');
     expect(settings.memory.maxMemoryMb).toBe(2048);
-    expect(settings.memory.monitorInterval).toBe(30000);
+    expect(settings.memory.monitorInterval).toBe(30);
     expect(settings.memory.historySize).toBe(1000);
     expect(settings.memoryMonitor).toEqual({ pressureThreshold: 0.8, monitoringInterval: 100 });
     expect(settings.bufferManager).toEqual({ defaultBufferSize: 100, maxBufferSize: 1000, minBufferSize: 10, autoResize: true });

@@ -105,7 +105,7 @@ describe('alone', () => {
 
   test('defaults of the queue service', () => {
     const { settings, thresholds } = open();
-    expect(settings.memory.monitorInterval).toBe(30000);
+    expect(settings.memory.monitorInterval).toBe(30);
     expect(settings.memory.historySize).toBe(1000);
     expect(settings.memory.rapidGrowthMbPerMinute).toBe(10);
     expect(thresholds).toEqual({

@@ -355,6 +355,16 @@ mg_status mg__sampler_add(mg__seat *seat, mg_error *err) {
   return st;
 }
 
+/* With nothing to watch, neither threads nor descriptors stay; a later reading
+ * opens what it needs again. Holds the lock. */
+static void sampler_rest(void) {
+  if (sampler_is_wanted()) return;
+  sampler_stop_threads();
+  if (sampler_is_wanted() || sampler.thread_up || sampler.stopping) return;
+  mg__os_close(sampler.os);
+  sampler.os = NULL;
+}
+
 void mg__sampler_remove(mg__seat *seat) {
   mg__seat **at;
 
@@ -364,11 +374,7 @@ void mg__sampler_remove(mg__seat *seat) {
   for (at = &sampler.seats; *at != seat; at = &(*at)->next) {
   }
   *at = seat->next;
-  if (!sampler_is_wanted()) sampler_stop_threads();
-  if (sampler.seats == NULL && !sampler.thread_up) {
-    mg__os_close(sampler.os);
-    sampler.os = NULL;
-  }
+  sampler_rest();
   mg__unlock(&sampler.lock);
 }
 
@@ -395,7 +401,7 @@ bool mg__sampler_stop(mg__seat *seat) {
   mg__lock(&sampler.lock);
   ran = seat->running;
   seat->running = false;
-  if (!sampler_is_wanted()) sampler_stop_threads();
+  if (ran) sampler_rest();
   mg__unlock(&sampler.lock);
   return ran;
 }

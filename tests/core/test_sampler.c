@@ -93,6 +93,34 @@ static void count_delivery(void *ctx) {
   while (mg_monitor_next_event(counts->monitor, &event)) counts->deliveries++;
 }
 
+static int count_descriptors(void) {
+  DIR *descriptors = opendir("/proc/self/fd");
+  int count = 0;
+
+  assert_non_null(descriptors);
+  while (readdir(descriptors) != NULL) count++;
+  closedir(descriptors);
+  return count;
+}
+
+static void test_no_descriptor_stays(void **state) {
+  mg_config config = support_config(NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  int before = count_descriptors();
+
+  (void)state;
+  for (int round = 0; round < 3; round++) {
+    start(monitor);
+    assert_true(reaches(monitor, number_of(monitor) + 1));
+    assert_true(count_descriptors() > before);
+    mg_monitor_stop(monitor);
+    assert_int_equal(count_descriptors(), before);
+  }
+  assert_true(mg_rss_bytes() != MG_ABSENT);
+  mg_monitor_close(monitor);
+  assert_int_equal(count_descriptors(), before);
+}
+
 static void test_hooks(void **state) {
   mg_config config = support_config("sample_interval", "10ms",
                                     "background_callbacks", "true", NULL);
@@ -236,6 +264,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_background_sampling),
       cmocka_unit_test(test_one_thread_serves_many),
+      cmocka_unit_test(test_no_descriptor_stays),
       cmocka_unit_test(test_hooks),
       cmocka_unit_test(test_threads),
       cmocka_unit_test(test_fork_with_hooks),

@@ -179,6 +179,10 @@ mg_status mg_config_find(mg_config_id *out, const char *path, mg_error *err) {
   if (mg__config_normalise(wanted, path, strlen(path)) > 0 &&
       config_match(out, wanted, form))
     return MG_OK;
+  if (mg_config_is_section(path))
+    return mg__fail(err, MG_ETYPE,
+                    "%s is a section, allowed: a mapping of its settings",
+                    path);
   return config_unknown(path, wanted, form, err);
 }
 

@@ -10,6 +10,7 @@
 #include "trend.c"
 #include "history.c"
 #include "buffer.c"
+#include "pause.c"
 #include "resource.c"
 #include "health.c"
 #include "event.c"

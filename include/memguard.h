@@ -9,6 +9,7 @@
 #include "memguard/level.h"
 #include "memguard/manager.h"
 #include "memguard/monitor.h"
+#include "memguard/pause.h"
 #include "memguard/process.h"
 #include "memguard/resource.h"
 #include "memguard/sample.h"

@@ -111,6 +111,10 @@ typedef enum mg_profile {
     "",                                                                       \
     "growth of resident memory or heap from which `rapid growth` is "         \
     "raised")                                                                 \
+  X(LONG_PAUSE, "memory", "long_pause", DURATION, 20, 0.001, 60000,           \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memory.long_pause_ms",                                                   \
+    "a garbage collection that takes longer is logged")                       \
   X(BACKGROUND_CALLBACKS, "memory", "background_callbacks", BOOL, 0, 0, 1,    \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
@@ -212,7 +216,8 @@ MG_API mg_status mg_profile_find(mg_profile *out, const char *name,
 MG_API const char *mg_profile_name(mg_profile profile);
 
 /** Finds the key of a path.
- *  @return MG_OK, MG_EKEY (the error names the nearest known key). */
+ *  @return MG_OK, MG_EKEY (the error names the nearest known key), MG_ETYPE (the
+ *  path is that of a section). */
 MG_API mg_status mg_config_find(mg_config_id *out, const char *path,
                                 mg_error *err);
 

@@ -404,7 +404,7 @@ static void test_page(void **state) {
   assert_true(page.value[MG_PAGE_rss_bytes] ==
               (double)sample.reading.rss_bytes);
   assert_true(page.value[MG_PAGE_pressure] == 1.0);
-  assert_true(page.value[MG_PAGE_level] == MG_LEVEL_CRITICAL);
+  assert_true(page.value[MG_PAGE_level] == (double)MG_LEVEL_CRITICAL);
   assert_true(page.value[MG_PAGE_heap_used_bytes] !=
               page.value[MG_PAGE_heap_used_bytes]); /* NaN: not known */
   mg_monitor_set_page(monitor, NULL);

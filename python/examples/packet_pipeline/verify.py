@@ -45,6 +45,13 @@ def verify(inputs: list[Path], output: Path, stop: Callable[[], bool]) -> int | 
     return count
 
 
+def _to_the_microsecond(line: str) -> str:
+    """The pipeline keeps microseconds; a newer dumpcap captures nanoseconds."""
+    time, tab, headers = line.partition("\t")
+    seconds, point, fraction = time.partition(".")
+    return f"{seconds}{point}{fraction[:6]}{tab}{headers}"
+
+
 def _packets(path: Path) -> Iterator[str]:
     command = ["tshark", "-n", "-Q", "-r", str(path), *_HEADERS_ONLY, "-T", "fields"]
     for field in _FIELDS:
@@ -55,7 +62,7 @@ def _packets(path: Path) -> Iterator[str]:
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        yield from process.stdout
+        yield from map(_to_the_microsecond, process.stdout)
         _, said = process.communicate()
         if process.returncode:
             reason = said.strip().rpartition("\n")[2]

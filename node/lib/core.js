@@ -8,7 +8,7 @@ const config = require('./config');
 const { heapStatistics } = require('./heap');
 const { hold, letGo } = require('./live');
 const { LENGTH, at, sampleOf } = require('./sample');
-const { startCounting, tellsHeap } = require('./gc');
+const { reportLongPauses, startCounting, tellsHeap } = require('./gc');
 
 const SEQUENCE = 0; // words of the page
 const GENERATION = 1;
@@ -27,6 +27,13 @@ const running = new Set();
 // Called by the addon on this thread when events wait.
 function dispatch() {
   for (const core of [...running]) core.afterPass();
+}
+
+// Pauses belong to the isolate, settings to a monitor: the strictest one counts.
+function strictestLongPause(core) {
+  let least = core.settings.memory.longPause;
+  for (const other of running) least = Math.min(least, other.settings.memory.longPause);
+  return least;
 }
 
 class Core {
@@ -154,8 +161,10 @@ class Core {
   }
 
   /** Takes waiting events. What listeners raise meanwhile is taken too, up to a
-   *  bound: the rest comes in a later turn of the event loop. */
+   *  bound: the rest comes in a later turn of the event loop. Long pauses are
+   *  reported here as well. */
   drain() {
+    reportLongPauses(strictestLongPause(this));
     if (this.draining || this.onEvent === null) return;
     this.draining = true;
     try {
@@ -209,6 +218,7 @@ class Core {
     this.config = next;
     this.settings = config.settingsOf(next);
     this.nextCheck = this.operations + this.settings.memoryMonitor.monitoringInterval;
+    if (running.has(this)) reportLongPauses(strictestLongPause(this));
     this.onChange?.();
   }
 

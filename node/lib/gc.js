@@ -1,56 +1,60 @@
 'use strict';
 
-// Collections: how many, how long, and how to ask for one.
+// Collections: how many, how long, which were too long, and how to ask for one.
+// The addon has the one record of them, whoever sees them: V8's hooks or, where
+// those are missing, a PerformanceObserver.
 const native = require('./native');
 const { codes } = require('./errors');
 const { heapStatistics, setFlags } = require('./heap');
 const { warn } = require('./report');
 
-// Which bit of v8::GCType stands for which kind: V8 10 (Node 18) put the minor
-// mark-sweep in second place. The last two are phases of a collection.
-const BITS = 5;
+// As the addon numbers them; the last two are phases of a collection.
 const KINDS = ['scavenge', 'minorMarkSweep', 'markSweepCompact', 'incrementalMarking', 'processWeakCallbacks'];
-const COLLECTIONS = 3;
-const hasMinorMarkSweep = Number(process.versions.v8.split('.')[0]) >= 10;
-const bitOf = hasMinorMarkSweep ? [0, 1, 2, 3, 4] : [0, 4, 1, 2, 3];
+const MINORS = 2; // kinds whose CPU time is not measured
+const TOTAL = KINDS.length; // row of all collections together
+const VALUES = 8; // of a row
+const SECONDS_P95 = VALUES * (TOTAL + 1); // follows the rows
+const LONG_KEPT = 5; // long pauses told one by one
+const LONG_PAUSE = 'MEMGUARD_LONG_PAUSE';
+const LONG_QUIET_MS = 60_000; // between two reports: a slow heap must not fill a log
 const NS_PER_MS = 1e6;
+const NS_PER_SECOND = 1e9;
 
-const row = new Float64Array(4 * BITS); // as gcRead() fills it
+const rows = new Float64Array(SECONDS_P95 + 1); // as gcRead() fills it
+const longs = new Float64Array(2 * LONG_KEPT); // as gcTakeLong() does
 
-/* ---- counting without V8's hooks ------------------------------------------ */
+/* ---- who sees them ---------------------------------------------------------- */
 
-const observed = new Float64Array(4 * BITS);
 let observer = null;
 
-function noteEntry(kind, durationNs) {
-  const at = 4 * Math.log2(kind);
-  if (!Number.isInteger(at) || at >= observed.length) return;
-  observed[at]++;
-  observed[at + 1] += durationNs;
-  observed[at + 2] = Math.max(observed[at + 2], durationNs);
-  observed[at + 3] = durationNs;
+function noteEntry(entry, nowMs) {
+  const agoMs = Math.max(entry.duration, nowMs - entry.startTime);
+  native.gcRecord(
+    entry.detail?.kind ?? entry.kind,
+    Math.round(agoMs * NS_PER_MS),
+    Math.round(entry.duration * NS_PER_MS),
+  );
 }
 
-/** Counts through a PerformanceObserver: complete, but late and costlier. */
-function observe(PerformanceObserver = require('perf_hooks').PerformanceObserver) {
+/** Records through a PerformanceObserver: complete, but late and costlier. */
+function observe({ PerformanceObserver, performance } = require('perf_hooks')) {
   if (observer !== null || !PerformanceObserver.supportedEntryTypes.includes('gc')) return;
   observer = new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-      noteEntry(entry.detail?.kind ?? entry.kind, entry.duration * NS_PER_MS);
-    }
+    const nowMs = performance.now();
+    for (const entry of list.getEntries()) noteEntry(entry, nowMs);
   });
   observer.observe({ entryTypes: ['gc'] });
 }
 
-/** Where the counts come from: 'native', 'observer' or 'none'. */
+/** Who sees the collections: 'native', 'observer' or 'none'. */
 function source() {
-  if (native.gcRead(row)) return 'native';
+  if (native.gcHooked()) return 'native';
   return observer === null ? 'none' : 'observer';
 }
 
-/** Sees to it that collections are counted from now on. */
+/** Sees to it that collections are recorded from now on, if that is possible. */
 function startCounting() {
-  if (source() === 'none') observe();
+  if (native.gcHooked() === false) observe();
 }
 
 /** Whether each collection tells the heap to the monitors of this isolate.
@@ -59,27 +63,48 @@ function tellsHeap(heap) {
   return native.gcTrustHeap(heap.used_heap_size, heap.total_heap_size, heap.heap_size_limit);
 }
 
-function kindStats(counts, bit) {
-  const [count, totalNs, maxNs, lastNs] = counts.subarray(4 * bit, 4 * bit + 4);
-  return { count, totalMs: totalNs / NS_PER_MS, maxMs: maxNs / NS_PER_MS, lastMs: lastNs / NS_PER_MS };
+/* ---- what was recorded ------------------------------------------------------- */
+
+function rowStats(index, hasCpu) {
+  const [count, ...ns] = rows.subarray(VALUES * index, VALUES * (index + 1));
+  const [totalMs, cpuMs, p50Ms, p95Ms, p99Ms, maxMs, lastMs] = ns.map((value) => value / NS_PER_MS);
+  return { count, totalMs, cpuMs: hasCpu ? cpuMs : null, p50Ms, p95Ms, p99Ms, maxMs, lastMs };
 }
 
 /** What the collector did since memguard was loaded in this isolate. */
 function gcStats() {
-  return statsFrom(source());
+  const from = source();
+  const hasCpu = from === 'native';
+  native.gcRead(rows);
+  const kinds = {};
+  KINDS.forEach((kind, index) => {
+    kinds[kind] = rowStats(index, hasCpu && index >= MINORS);
+  });
+  return {
+    source: from,
+    ...rowStats(TOTAL, false),
+    longestPerSecondP95Ms: rows[SECONDS_P95] / NS_PER_MS,
+    kinds,
+  };
 }
 
-function statsFrom(from) {
-  const counts = from === 'native' ? row : observed;
-  const stats = { source: from, count: 0, totalMs: 0, maxMs: 0, kinds: {} };
-  KINDS.forEach((kind, index) => {
-    const one = kindStats(counts, bitOf[index]);
-    stats.kinds[kind] = one;
-    if (index < COLLECTIONS) stats.count += one.count;
-    stats.totalMs += one.totalMs;
-    stats.maxMs = Math.max(stats.maxMs, one.maxMs);
-  });
-  return stats;
+let longPause = Infinity; // seconds, as the addon knows it
+let quietUntil = 0;
+
+/** Warns of the pauses that were long since the last report, at most once a
+ *  minute: the first ones, and how many more.
+ *  @param longSeconds from now on longer ones are. */
+function reportLongPauses(longSeconds) {
+  const now = Date.now();
+  if (now < quietUntil && now >= quietUntil - LONG_QUIET_MS && longSeconds === longPause) return;
+  longPause = longSeconds;
+  const count = native.gcTakeLong(Math.round(longSeconds * NS_PER_SECOND), longs);
+  for (let index = 0; index < Math.min(count, LONG_KEPT); index++) {
+    const ms = (longs[2 * index + 1] / NS_PER_MS).toFixed(1);
+    warn(`a garbage collection (${KINDS[longs[2 * index]]}) paused for ${ms} ms, longer than memory.long_pause`, LONG_PAUSE);
+  }
+  if (count > LONG_KEPT) warn(`and ${count - LONG_KEPT} more pauses longer than memory.long_pause`, LONG_PAUSE);
+  if (count > 0) quietUntil = now + LONG_QUIET_MS;
 }
 
 /* ---- asking for a collection ----------------------------------------------- */
@@ -126,4 +151,4 @@ function collect() {
   return Math.max(0, before - heldBytes());
 }
 
-module.exports = { canCollect, collect, gcStats, observe, source, startCounting, statsFrom, tellsHeap };
+module.exports = { canCollect, collect, gcStats, observe, reportLongPauses, source, startCounting, tellsHeap };

@@ -1,17 +1,21 @@
-/* gc.c - what V8's collector does: counts and times per kind of collection, and
- * the heap that each one leaves.
+/* gc.c - what V8's collector does: every pause recorded, and the heap that each
+ * collection leaves.
  *
  * Node-API has no hook for it, so V8's public functions are looked up in the
  * running program by their mangled names, which are the same from Node 16 on.
  * Where they are missing (another runtime, another compiler) nothing is
- * installed and node/lib/gc.js falls back to a PerformanceObserver.
+ * installed and node/lib/gc.js falls back to a PerformanceObserver, which records
+ * through gcRecord().
  *
- * A hook may not allocate on the heap, run JS or call Node-API: these take a
- * clock reading, add, and read V8's heap statistics, as Node's own GC profiler
- * does there. So a monitor knows the heap without waking the event loop for it.
- * That object's layout is V8's own: its first words have been the same from Node
- * 16 on, and are trusted only after they agreed with what JS was told. V8 tells hooks apart by function and data, so two
- * environments on one isolate, each with its own counters, do not meet. */
+ * A hook may not allocate on the heap, run JS or call Node-API: these read
+ * clocks, record, and read V8's heap statistics, as Node's own GC profiler does
+ * there. So a monitor knows the heap without waking the event loop for it. That
+ * object's layout is V8's own: its first words have been the same from Node 16
+ * on, and are trusted only after they agreed with what JS was told. V8 tells
+ * hooks apart by function and data, so two environments on one isolate, each
+ * with its own recorders, do not meet.
+ *
+ * A collection may begin inside another one, so beginnings are kept by kind. */
 #include "memguard_node.h"
 
 #include <dlfcn.h>
@@ -40,8 +44,12 @@ typedef struct gc_statistics {
 } gc_statistics;
 
 #define GC_HOOK_TYPE "EPFvPS0_NS_6GCTypeENS_15GCCallbackFlagsEPvES4_"
+#define GC_MINORS 2 /* kinds of the young generation */
 #define GC_COLLECTIONS 3 /* the other kinds are phases of one */
-#define GC_ALL_KINDS ((1 << MGN_GC_KINDS) - 1)
+#define GC_ALL_TYPES ((1 << MGN_GC_KINDS) - 1)
+#define GC_MINOR_SINCE_NODE 18 /* the minor mark-sweep took the second bit */
+#define GC_VALUES 8 /* of a kind, as gcRead() tells them */
+#define GC_WINDOW_SECONDS 60
 
 static gc_v8 gc_found;
 static pthread_once_t gc_once = PTHREAD_ONCE_INIT;
@@ -71,19 +79,38 @@ static void gc_find(void) {
                 "_ZN2v87Isolate17GetHeapStatisticsEPNS_14HeapStatisticsE");
 }
 
-static uint64_t gc_now_ns(void) {
+static uint64_t gc_clock_ns(clockid_t clock) {
   struct timespec now;
 
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Index of the one bit of `kind`; MGN_GC_KINDS for a kind we do not know. */
-static int gc_index(int kind) {
-  int index = 0;
+/* A thread's CPU clock is a system call: two of them cost a minor collection,
+ * of which there are thousands, four times what all the rest does. */
+static mgn_gc_clocks gc_clocks(uint32_t kind) {
+  return (mgn_gc_clocks){gc_clock_ns(CLOCK_MONOTONIC),
+                         kind < GC_MINORS
+                             ? MG_ABSENT
+                             : gc_clock_ns(CLOCK_THREAD_CPUTIME_ID)};
+}
 
-  while (index < MGN_GC_KINDS && kind != 1 << index) index++;
-  return index;
+/* Kind of a v8::GCType, which is one bit; MGN_GC_KINDS or more if unknown. */
+static uint32_t gc_kind_of(const mgn_gc *gc, uint32_t type) {
+  uint32_t kind = 0;
+
+  while (kind < MGN_GC_KINDS && type != 1u << kind) kind++;
+  return gc->lacks_minor && kind > 0 ? kind + 1 : kind;
+}
+
+static void gc_note(mgn_gc *gc, const mg_pause *pause) {
+  if (gc->pauses == NULL) return;
+  mg_pauses_record(gc->pauses, pause);
+  if (pause->kind < GC_COLLECTIONS) mg_pauses_record(gc->collections, pause);
+  if (pause->wall_ns <= gc->long_ns) return;
+  if (gc->long_count < MGN_GC_LONG)
+    gc->longs[gc->long_count] = (mgn_gc_long){pause->kind, pause->wall_ns};
+  gc->long_count++;
 }
 
 static void gc_read_heap(void *isolate, gc_statistics *out) {
@@ -107,51 +134,81 @@ static void gc_tell_heap(const mgn_env *self) {
   }
 }
 
-static void gc_began(void *isolate, int kind, int flags, void *data) {
+static void gc_began(void *isolate, int type, int flags, void *data) {
   mgn_gc *gc = &((mgn_env *)data)->gc;
-  int index = gc_index(kind);
+  uint32_t kind = gc_kind_of(gc, (uint32_t)type);
 
   (void)isolate;
   (void)flags;
-  if (index < MGN_GC_KINDS) gc->began_ns[index] = gc_now_ns();
+  if (kind < MGN_GC_KINDS) gc->began[kind] = gc_clocks(kind);
 }
 
-static void gc_ended(void *isolate, int kind, int flags, void *data) {
+static void gc_ended(void *isolate, int type, int flags, void *data) {
   mgn_env *self = data;
   mgn_gc *gc = &self->gc;
-  int index = gc_index(kind);
-  uint64_t ns;
+  uint32_t kind = gc_kind_of(gc, (uint32_t)type);
+  mgn_gc_clocks began, now;
 
   (void)isolate;
   (void)flags;
   /* A collection that was under way at installation has no beginning. */
-  if (index == MGN_GC_KINDS || gc->began_ns[index] == 0) return;
-  ns = gc_now_ns() - gc->began_ns[index];
-  gc->began_ns[index] = 0;
-  gc->count[index]++;
-  gc->total_ns[index] += ns;
-  gc->last_ns[index] = ns;
-  if (ns > gc->max_ns[index]) gc->max_ns[index] = ns;
-  if (index < GC_COLLECTIONS) gc_tell_heap(self);
+  if (kind >= MGN_GC_KINDS || gc->began[kind].wall_ns == 0) return;
+  now = gc_clocks(kind);
+  began = gc->began[kind];
+  gc->began[kind].wall_ns = 0;
+  gc_note(gc, &(mg_pause){.began_ns = began.wall_ns,
+                          .wall_ns = now.wall_ns - began.wall_ns,
+                          .cpu_ns = kind < GC_MINORS
+                                        ? MG_ABSENT
+                                        : now.cpu_ns - began.cpu_ns,
+                          .collected = MG_ABSENT,
+                          .kind = kind});
+  if (kind < GC_COLLECTIONS) gc_tell_heap(self);
+}
+
+static void gc_open(mgn_env *self) {
+  const napi_node_version *version;
+  mgn_gc *gc = &self->gc;
+  mg_error ignored = MG_ERROR_INIT;
+
+  gc->long_ns = UINT64_MAX;
+  gc->lacks_minor =
+      napi_get_node_version(self->env, &version) == napi_ok &&
+      version->major < GC_MINOR_SINCE_NODE;
+  if (mg_pauses_open(&gc->collections, &ignored) != MG_OK) return;
+  if (mg_pauses_open(&gc->pauses, &ignored) == MG_OK) return;
+  mg_pauses_close(gc->collections);
+  gc->collections = NULL;
 }
 
 void mgn_gc_install(mgn_env *self) {
   mgn_gc *gc = &self->gc;
 
+  gc_open(self);
   if (pthread_once(&gc_once, gc_find) != 0 || !gc_found.complete) return;
   gc->isolate = gc_found.current();
   if (gc->isolate == NULL) return;
-  gc_found.add_prologue(gc->isolate, gc_began, self, GC_ALL_KINDS);
-  gc_found.add_epilogue(gc->isolate, gc_ended, self, GC_ALL_KINDS);
+  gc_found.add_prologue(gc->isolate, gc_began, self, GC_ALL_TYPES);
+  gc_found.add_epilogue(gc->isolate, gc_ended, self, GC_ALL_TYPES);
 }
 
-void mgn_gc_remove(mgn_env *self) {
+static void gc_uninstall(mgn_env *self) {
   mgn_gc *gc = &self->gc;
 
   if (gc->isolate == NULL) return;
   gc_found.remove_prologue(gc->isolate, gc_began, self);
   gc_found.remove_epilogue(gc->isolate, gc_ended, self);
   gc->isolate = NULL;
+}
+
+void mgn_gc_remove(mgn_env *self) {
+  mgn_gc *gc = &self->gc;
+
+  gc_uninstall(self);
+  mg_pauses_close(gc->pauses);
+  mg_pauses_close(gc->collections);
+  gc->pauses = NULL;
+  gc->collections = NULL;
 }
 
 static bool gc_is_near(size_t ours, double told) {
@@ -180,27 +237,104 @@ static napi_value gc_trust_heap(napi_env env, napi_callback_info info) {
   return mgn_boolean(env, self->gc.knows_heap);
 }
 
-/* gcRead(Float64Array out) -> whether the hooks are installed
- * per kind: count, total ns, max ns, last ns */
+static double *gc_write(double *out, const mg_pauses *pauses, uint32_t kind) {
+  mg_pause_stats s;
+
+  mg_pauses_read(pauses, kind, &s);
+  *out++ = (double)s.count;
+  *out++ = (double)s.wall_ns;
+  *out++ = (double)s.cpu_ns;
+  *out++ = (double)s.p50_ns;
+  *out++ = (double)s.p95_ns;
+  *out++ = (double)s.p99_ns;
+  *out++ = (double)s.max_ns;
+  *out++ = (double)s.last_ns;
+  return out;
+}
+
+/* gcRead(Float64Array out)
+ * out: per kind, then of all collections together: count, ns in all, CPU ns in
+ * all, p50, p95, p99, max and last ns; then the P95 over seconds, ns */
 static napi_value gc_read(napi_env env, napi_callback_info info) {
   napi_value argument;
   mgn_env *self;
+  mgn_gc *gc;
   double *out;
 
   if (!mgn_arguments(env, info, 1, &argument, &self)) return NULL;
-  out = mgn_doubles_of(env, argument, 4 * MGN_GC_KINDS, NULL);
+  out = mgn_doubles_of(env, argument, GC_VALUES * (MGN_GC_KINDS + 1) + 1, NULL);
   if (out == NULL) return NULL;
-  for (int i = 0; i < MGN_GC_KINDS; i++) {
-    *out++ = (double)self->gc.count[i];
-    *out++ = (double)self->gc.total_ns[i];
-    *out++ = (double)self->gc.max_ns[i];
-    *out++ = (double)self->gc.last_ns[i];
-  }
+  gc = &self->gc;
+  if (gc->pauses == NULL) return mgn_undefined(env);
+  for (uint32_t kind = 0; kind < MGN_GC_KINDS; kind++)
+    out = gc_write(out, gc->pauses, kind);
+  out = gc_write(out, gc->collections, MG_PAUSE_KINDS);
+  *out = (double)mg_pauses_seconds(gc->pauses, gc_clock_ns(CLOCK_MONOTONIC),
+                                   GC_WINDOW_SECONDS, 0.95);
+  return mgn_undefined(env);
+}
+
+/* gcHooked() -> whether the hooks record; undefined: nothing can be recorded */
+static napi_value gc_hooked(napi_env env, napi_callback_info info) {
+  mgn_env *self;
+
+  if (!mgn_arguments(env, info, 0, NULL, &self)) return NULL;
+  if (self->gc.pauses == NULL) return mgn_undefined(env);
   return mgn_boolean(env, self->gc.isolate != NULL);
 }
 
+/* gcRecord(type, agoNs, durationNs): a pause that began `agoNs` ago */
+static napi_value gc_record(napi_env env, napi_callback_info info) {
+  uint64_t now_ns = gc_clock_ns(CLOCK_MONOTONIC), type, ago_ns, wall_ns;
+  napi_value v[3];
+  uint32_t kind;
+  mgn_env *self;
+
+  if (!mgn_arguments(env, info, 3, v, &self) ||
+      !mgn_count_of(env, v[0], &type) || !mgn_count_of(env, v[1], &ago_ns) ||
+      !mgn_count_of(env, v[2], &wall_ns))
+    return NULL;
+  kind = type < UINT32_MAX ? gc_kind_of(&self->gc, (uint32_t)type)
+                           : MGN_GC_KINDS;
+  if (kind < MGN_GC_KINDS)
+    gc_note(&self->gc,
+            &(mg_pause){.began_ns = ago_ns < now_ns ? now_ns - ago_ns : 0,
+                        .wall_ns = wall_ns,
+                        .cpu_ns = MG_ABSENT,
+                        .collected = MG_ABSENT,
+                        .kind = kind});
+  return mgn_undefined(env);
+}
+
+/* gcTakeLong(longNs, Float64Array out) -> pauses that were long since the last
+ * call; from now on those of more than `longNs` are
+ * out: of the first of them: kind, ns */
+static napi_value gc_take_long(napi_env env, napi_callback_info info) {
+  uint64_t count, long_ns;
+  napi_value v[2];
+  mgn_env *self;
+  double *out;
+
+  if (!mgn_arguments(env, info, 2, v, &self) ||
+      !mgn_count_of(env, v[0], &long_ns))
+    return NULL;
+  out = mgn_doubles_of(env, v[1], 2 * MGN_GC_LONG, NULL);
+  if (out == NULL) return NULL;
+  count = self->gc.long_count;
+  for (uint64_t i = 0; i < count && i < MGN_GC_LONG; i++) {
+    *out++ = (double)self->gc.longs[i].kind;
+    *out++ = (double)self->gc.longs[i].wall_ns;
+  }
+  self->gc.long_count = 0;
+  self->gc.long_ns = long_ns;
+  return mgn_number(env, (double)count);
+}
+
 napi_status mgn_gc_define(napi_env env, napi_value exports, void *data) {
-  static const mgn_function functions[] = {{"gcRead", gc_read},
+  static const mgn_function functions[] = {{"gcHooked", gc_hooked},
+                                           {"gcRead", gc_read},
+                                           {"gcRecord", gc_record},
+                                           {"gcTakeLong", gc_take_long},
                                            {"gcTrustHeap", gc_trust_heap}};
 
   return mgn_define(env, exports, data, functions, MGN_COUNT_OF(functions));

@@ -25,25 +25,37 @@
 
 #define MGN_COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-/* ---- gc.c: what the collector did, counted by V8's own hooks ------------ */
+/* ---- gc.c: what the collector did, recorded by V8's own hooks ----------- */
 
-/* Bits of v8::GCType, by position. */
+/* Kinds of v8::GCType in its order: three collections, then phases of one. */
 #define MGN_GC_KINDS 5
+#define MGN_GC_LONG 5 /* long pauses kept until JS comes by */
+
+typedef struct mgn_gc_clocks {
+  uint64_t wall_ns, cpu_ns;
+} mgn_gc_clocks;
+
+typedef struct mgn_gc_long {
+  uint64_t kind, wall_ns;
+} mgn_gc_long;
 
 typedef struct mgn_gc {
   void *isolate; /* NULL: hooks are not installed */
   bool knows_heap; /* V8's heap statistics can be read in the hooks */
-  uint64_t began_ns[MGN_GC_KINDS];
-  uint64_t count[MGN_GC_KINDS];
-  uint64_t total_ns[MGN_GC_KINDS];
-  uint64_t max_ns[MGN_GC_KINDS];
-  uint64_t last_ns[MGN_GC_KINDS];
+  bool lacks_minor; /* V8 before 10 has no second kind */
+  mg_pauses *pauses; /* every pause by kind; NULL: nothing is recorded */
+  mg_pauses *collections; /* the same without the phases, for totals */
+  mgn_gc_clocks began[MGN_GC_KINDS]; /* wall 0: none under way */
+  uint64_t long_ns;                  /* a longer pause is kept for JS */
+  uint64_t long_count;               /* all since JS came by */
+  mgn_gc_long longs[MGN_GC_LONG];    /* the first of them */
 } mgn_gc;
 
 struct mgn_env;
 
-/** Counts from now on, and after each collection tells the heap to the monitors
- *  of `self`. Does nothing where V8's hooks cannot be found. */
+/** Records pauses from now on, and after each collection tells the heap to the
+ *  monitors of `self`. Installs nothing where V8's hooks cannot be found, and
+ *  records nothing if memory is short. */
 void mgn_gc_install(struct mgn_env *self);
 void mgn_gc_remove(struct mgn_env *self);
 napi_status mgn_gc_define(napi_env env, napi_value exports, void *data);

@@ -6,7 +6,7 @@ import gc
 import time
 from _thread import RLock, allocate_lock
 
-from memguard import _core, _life, _log
+from memguard import _core, _life, _log, _pauses
 from memguard._core import (
     ConfigTypeError,
     InvalidError,
@@ -88,6 +88,8 @@ class MemoryMonitor(_core.Monitor):
 
     def _begin(self) -> None:
         """Starts sampling; without a thread everything else goes on working."""
+        if self._get("memory.enabled"):
+            _pauses.observe(self)
         try:
             self._start()
         except SystemCallError:
@@ -115,6 +117,7 @@ class MemoryMonitor(_core.Monitor):
             settings.check()
             self._configure(settings)
             enabled = settings.get("memory.enabled")
+            _pauses.change(self, settings.get("memory.long_pause"))
         if was_enabled and not enabled:
             self._stop()
         elif enabled and not was_enabled:
@@ -212,6 +215,7 @@ class MemoryMonitor(_core.Monitor):
             return
         try:
             began = self.latest.number
+            _pauses.tell()
             self._relieve()
             while (event := self._next_event()) is not None:
                 self._dispatch(event)
@@ -259,6 +263,7 @@ class MemoryMonitor(_core.Monitor):
         if ms is not None:
             self.update_config({"memory": {"monitor_interval_ms": ms}})
         self._start()
+        _pauses.observe(self)
         self._deliver()
 
     def stop_monitoring(self) -> None:
@@ -311,8 +316,22 @@ class MemoryMonitor(_core.Monitor):
         }
 
     def get_gc_stats(self) -> dict[str, Any]:
-        """What the garbage collector did so far, by generation and in total."""
-        generations = gc.get_stats()
+        """What the garbage collector did so far, by generation and in total.
+
+        "pauses", also in each of "generations", holds what was recorded since the
+        first monitor of this interpreter was started: count, total_ms, cpu_ms (of
+        the collecting thread; taken as equal below 0.05 ms), collected (objects),
+        p50_ms, p95_ms, p99_ms, max_ms and last_ms; quantiles are at most 6.25 % too
+        high.
+        longest_per_second_p95_ms is the 95th percentile, over the last 60 whole
+        seconds, of the longest pause in each; None for a single generation.
+        "source" is "callback" while collections are recorded, else "none": before
+        that start, or after the program emptied gc.callbacks.
+        """
+        generations: list[dict[str, Any]] = [
+            {**generation, "pauses": _core._gc_pauses(number)}
+            for number, generation in enumerate(gc.get_stats())
+        ]
         total = {
             key: sum(generation[key] for generation in generations)
             for key in ("collections", "collected", "uncollectable")
@@ -323,6 +342,8 @@ class MemoryMonitor(_core.Monitor):
             "generations": generations,
             "thresholds": gc.get_threshold(),
             "enabled": gc.isenabled(),
+            "source": "callback" if _core._gc_is_observed() else "none",
+            "pauses": _core._gc_pauses(None),
         }
 
     def get_memory_report(self) -> dict[str, Any]:
@@ -438,6 +459,7 @@ class MemoryMonitor(_core.Monitor):
         self._deliver()
         self.pressure_callbacks.clear()
         self._listeners.clear()
+        _pauses.forget(self)
         if self._buffers is None:
             _life.remove(self)
             self._close()
@@ -463,6 +485,7 @@ class MemoryMonitor(_core.Monitor):
         self._after_fork()
         while self._next_event() is not None:
             pass  # what waited is the parent's
+        _core._gc_take_long()
 
 
 def _check_number(what: str, value: object, least: int) -> None:

@@ -20,6 +20,7 @@
 #include <structmember.h>
 
 #include "memguard/manager.h"
+#include "memguard/pause.h"
 #include "memguard/process.h"
 
 /* Function pointers in slot tables: the C API asks for a conversion that ISO C
@@ -39,6 +40,22 @@
 #define MGPY_STATUS_COUNT(name, value, code, text) +1
 enum { MGPY_STATUSES = 0 MG_STATUS_MAP(MGPY_STATUS_COUNT) };
 
+enum { MGPY_GC_LINES = 5 }; /* long pauses told one by one in a delivery */
+
+/* Collections of one interpreter (gc.c). */
+typedef struct mgpy_gc {
+  mg_pauses *pauses;  /* NULL until the first monitor starts; never replaced */
+  PyObject *callback; /* as `pauses` */
+  PyObject *list;     /* gc.callbacks, as the interpreter reads it */
+  PyObject *generation_name, *collected_name; /* keys; interned */
+  _Atomic bool is_running;                    /* between start and stop */
+  _Atomic uint64_t began_ns, began_cpu_ns;
+  _Atomic uint64_t long_ns;    /* a longer pause is told; 0: none is */
+  _Atomic uint64_t long_count; /* such pauses so far; written last */
+  _Atomic uint64_t long_told;  /* how many of them are told */
+  mg_pause long_pauses[MGPY_GC_LINES]; /* number `n` in slot `n % LINES` */
+} mgpy_gc;
+
 typedef struct mgpy_state {
   PyObject *error_base;            /* MemguardError */
   PyObject *errors[MGPY_STATUSES]; /* by mg_status; [MG_OK] is NULL */
@@ -54,6 +71,7 @@ typedef struct mgpy_state {
   /* Methods that C calls; interned, or each call would leave its copy of the
    * name in the interpreter's method cache. */
   PyObject *deliver_name, *run_entry_name, *unlink_failed_name;
+  mgpy_gc gc;
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -223,6 +241,19 @@ void mgpy_ask_begin(mgpy_asking *asking, PyObject *manager);
 int mgpy_ask_end(mgpy_asking *asking);
 
 int mgpy_add_manager(PyObject *module, mgpy_state *state);
+
+/* ---- gc.c -------------------------------------------------------------- */
+
+int mgpy_add_gc(PyObject *module, mgpy_state *state);
+/** Takes the callback out of gc.callbacks; what was recorded stays. */
+void mgpy_gc_end(mgpy_state *state);
+int mgpy_gc_traverse(mgpy_state *state, visitproc visit, void *arg);
+void mgpy_gc_free(mgpy_state *state);
+/** Whether a long pause waits to be told. */
+static inline bool mgpy_gc_is_due(mgpy_state *state) {
+  return atomic_load_explicit(&state->gc.long_count, memory_order_relaxed) !=
+         atomic_load_explicit(&state->gc.long_told, memory_order_relaxed);
+}
 
 /* ---- heap.c, decide.c --------------------------------------------------- */
 

@@ -104,12 +104,14 @@ static PyObject *module_fork_child(PyObject *module, PyObject *unused) {
   Py_RETURN_NONE;
 }
 
-/* _begin_exit(): from now on no thread of ours enters this interpreter. */
+/* _begin_exit(): from now on no thread of ours enters this interpreter, and no
+ * collection of it enters us. */
 static PyObject *module_begin_exit(PyObject *module, PyObject *unused) {
   mgpy_state *state = PyModule_GetState(module);
   (void)unused;
 
   atomic_store(&state->is_exiting, true);
+  mgpy_gc_end(state);
   mgpy_core_sweep();
   Py_RETURN_NONE;
 }
@@ -149,7 +151,7 @@ static int module_exec(PyObject *module) {
   static int (*const parts[])(PyObject *, mgpy_state *) = {
       mgpy_add_errors, mgpy_add_settings, mgpy_add_sample,
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
-      mgpy_add_manager, mgpy_add_level_tracker};
+      mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_gc};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;
@@ -176,7 +178,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
 #define MODULE_VISIT(field) Py_VISIT(state->field);
   MODULE_TYPES(MODULE_VISIT)
 #undef MODULE_VISIT
-  return 0;
+  return mgpy_gc_traverse(state, visit, arg);
 }
 
 /* There is no m_clear: objects may be used until the module goes, and the types
@@ -189,6 +191,7 @@ static void module_free(void *module) {
 #define MODULE_CLEAR(field) Py_CLEAR(state->field);
   MODULE_TYPES(MODULE_CLEAR)
 #undef MODULE_CLEAR
+  mgpy_gc_free(state);
   Py_CLEAR(state->deliver_name);
   Py_CLEAR(state->run_entry_name);
   Py_CLEAR(state->unlink_failed_name);

@@ -399,6 +399,7 @@ int mgpy_monitor_deliver(mgpy_core *core, PyObject *monitor) {
 
   /* Full pressure needs no event: the callbacks' threshold may be above it. */
   if (!atomic_load_explicit(&core->is_waiting, memory_order_acquire) &&
+      !mgpy_gc_is_due(core->state) &&
       mg_monitor_pressure(core->monitor) <= MG_BUFFER_FULL_PRESSURE)
     return 0;
   done = PyObject_CallMethodNoArgs(monitor, core->state->deliver_name);

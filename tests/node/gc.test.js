@@ -4,9 +4,10 @@ const v8 = require('v8');
 const vm = require('vm');
 const { MemoryMonitor, capabilities } = require('../..');
 const gc = require('../../node/lib/gc');
-const { MB, until } = require('./helpers');
+const native = require('../../node/lib/native');
+const { MB, runJson, until } = require('./helpers');
 
-const monitor = new MemoryMonitor();
+const monitor = new MemoryMonitor({ longPause: '60s' });
 afterAll(() => monitor.shutdown());
 
 function fullCollections() {
@@ -29,6 +30,35 @@ test('each forced collection is counted, and timed', () => {
   expect(after.lastMs).toBeGreaterThan(0);
 });
 
+test('quantiles are in order, and CPU time of full collections is told', () => {
+  for (let count = 0; count < 20; count++) monitor.triggerGc();
+  const stats = monitor.getGCStats();
+  for (const one of [stats, stats.kinds.markSweepCompact]) {
+    expect(one.p50Ms).toBeGreaterThan(0);
+    expect(one.p95Ms).toBeGreaterThanOrEqual(one.p50Ms);
+    expect(one.p99Ms).toBeGreaterThanOrEqual(one.p95Ms);
+    expect(one.maxMs).toBeGreaterThanOrEqual(one.p99Ms);
+  }
+  expect(stats.kinds.markSweepCompact.cpuMs).toBeGreaterThan(0);
+  expect(stats.kinds.scavenge.cpuMs).toBeNull();
+  expect(stats.cpuMs).toBeNull();
+  expect(stats.lastMs).toBeGreaterThan(0);
+});
+
+test('10 000 collections, 10 000 recorded', async () => {
+  const { minor, full, total } = await runJson('collections.js', ['hooks', '9900', '100'], { flags: ['--expose-gc'] });
+  expect(minor).toBe(9900);
+  expect(full).toBe(100);
+  expect(total).toBe(10000);
+});
+
+// The hooks are there as well and share the record: each is in it twice. Only full
+// ones are forced: what is told to the observer makes V8 scavenge by itself.
+test('a PerformanceObserver records each as well', async () => {
+  const { full } = await runJson('collections.js', ['both', '0', '1000'], { flags: ['--expose-gc'] });
+  expect(full).toBe(2000);
+});
+
 test('scavenges are counted', async () => {
   const before = monitor.getGCStats().kinds.scavenge.count;
   await until(() => {
@@ -41,7 +71,7 @@ test('scavenges are counted', async () => {
 });
 
 test('collections tell the heap while the event loop is blocked', () => {
-  const blocked = new MemoryMonitor({ sampleInterval: '10ms' });
+  const blocked = new MemoryMonitor({ sampleInterval: '10ms', longPause: '60s' });
   blocked.startMonitoring();
   const { number, heapUsedBytes } = blocked.latest ?? { number: 0, heapUsedBytes: 0 };
   const kept = Array.from({ length: 600000 }, (_, index) => ({ index }));
@@ -70,9 +100,10 @@ test('the flag of V8 is put back', () => {
   expect(monitor.gcCount).toBeGreaterThan(0);
 });
 
-test('without the hooks a PerformanceObserver counts', () => {
+// Kinds and pauses that do not happen by themselves: a minor mark-sweep, seconds.
+describe('without the hooks', () => {
   let callback;
-  class Observer {
+  class PerformanceObserver {
     constructor(given) {
       callback = given;
     }
@@ -81,22 +112,148 @@ test('without the hooks a PerformanceObserver counts', () => {
       this.options = options;
     }
   }
-  Observer.supportedEntryTypes = ['gc'];
-  gc.observe(Observer);
-  callback({
-    getEntries: () => [
-      { detail: { kind: 4 }, duration: 5 },
-      { detail: { kind: 4 }, duration: 3 },
-      { kind: 1, duration: 1 },
-      { detail: { kind: 3 }, duration: 9 },
-      { detail: { kind: 64 }, duration: 9 },
-    ],
+  PerformanceObserver.supportedEntryTypes = ['gc'];
+  const performance = { now: () => 100000 };
+  const tell = (...entries) => callback({ getEntries: () => entries });
+
+  beforeAll(() => gc.observe({ PerformanceObserver, performance }));
+
+  test('a PerformanceObserver records', () => {
+    tell({ detail: { kind: 2 }, duration: 5, startTime: 99990 }, { kind: 2, duration: 3, startTime: 99996 });
+    expect(gc.gcStats().kinds.minorMarkSweep).toEqual({
+      count: 2,
+      totalMs: 8,
+      cpuMs: null,
+      p50Ms: 3.014655,
+      p95Ms: 5,
+      p99Ms: 5,
+      maxMs: 5,
+      lastMs: 3,
+    });
   });
-  const stats = gc.statsFrom('observer');
-  expect(stats.source).toBe('observer');
-  expect([stats.count, stats.totalMs, stats.maxMs]).toEqual([3, 9, 5]);
-  expect(stats.kinds.markSweepCompact).toEqual({ count: 2, totalMs: 8, maxMs: 5, lastMs: 3 });
-  expect(stats.kinds.scavenge).toEqual({ count: 1, totalMs: 1, maxMs: 1, lastMs: 1 });
+
+  test('what is no kind of V8 is left out', () => {
+    const { kinds } = gc.gcStats();
+    tell({ detail: { kind: 3 }, duration: 11000, startTime: 80000 }, { detail: { kind: 64 }, duration: 11000, startTime: 80000 });
+    const now = gc.gcStats();
+    expect(now.kinds.minorMarkSweep).toEqual(kinds.minorMarkSweep);
+    expect(now.maxMs).toBeLessThan(11000);
+  });
+
+  test('phases are no collections', () => {
+    tell({ detail: { kind: 8 }, duration: 9000, startTime: 80000 });
+    const stats = gc.gcStats();
+    expect(stats.kinds.incrementalMarking.maxMs).toBe(9000);
+    expect(stats.maxMs).toBeLessThan(9000);
+    const { scavenge, minorMarkSweep, markSweepCompact } = stats.kinds;
+    expect(stats.count).toBe(scavenge.count + minorMarkSweep.count + markSweepCompact.count);
+  });
+
+  test('the longest pause of each second counts', () => {
+    for (let ago = 10; ago <= 20; ago++) tell({ detail: { kind: 2 }, duration: 4000, startTime: 100000 - ago * 1000 });
+    expect(gc.gcStats().longestPerSecondP95Ms).toBe(4000);
+  });
+});
+
+describe('long pauses', () => {
+  let warnings;
+  let clock;
+  let passed = 0; // ms by which the clock is ahead
+  const { now } = Date;
+  beforeEach(() => {
+    warnings = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    clock = jest.spyOn(Date, 'now').mockImplementation(() => now() + passed);
+    minuteLater();
+  });
+  afterEach(() => {
+    warnings.mockRestore();
+    clock.mockRestore();
+  });
+
+  // Reports are a minute apart.
+  const minuteLater = () => (passed += 60_001);
+  const texts = () => warnings.mock.calls.map(([text]) => text);
+  const fullPause = (seconds) => native.gcRecord(4, 0, seconds * 1e9);
+
+  test('are reported once, when a monitor comes by', () => {
+    const strict = new MemoryMonitor({ longPause: '40s' });
+    strict.checkMemoryPressure();
+    warnings.mockClear(); // what was kept for the monitors before
+    minuteLater();
+    fullPause(40);
+    fullPause(41);
+    expect(texts()).toEqual([]);
+    strict.checkMemoryPressure();
+    expect(texts()).toEqual([
+      'a garbage collection (markSweepCompact) paused for 41000.0 ms, longer than memory.long_pause',
+    ]);
+    expect(warnings.mock.calls[0][1]).toMatchObject({ type: 'MemguardWarning', code: 'MEMGUARD_LONG_PAUSE' });
+    minuteLater();
+    strict.checkMemoryPressure();
+    expect(warnings).toHaveBeenCalledTimes(1);
+    strict.shutdown();
+  });
+
+  test('reports are a minute apart', () => {
+    const strict = new MemoryMonitor({ longPause: '40s' });
+    strict.checkMemoryPressure();
+    warnings.mockClear();
+    minuteLater();
+    fullPause(41);
+    strict.checkMemoryPressure();
+    fullPause(42);
+    fullPause(43);
+    strict.checkMemoryPressure();
+    expect(warnings).toHaveBeenCalledTimes(1);
+    minuteLater();
+    strict.checkMemoryPressure();
+    expect(warnings).toHaveBeenCalledTimes(3);
+    strict.shutdown();
+  });
+
+  test('at most five are reported one by one', () => {
+    const strict = new MemoryMonitor({ longPause: '40s' });
+    strict.checkMemoryPressure();
+    warnings.mockClear();
+    minuteLater();
+    for (let seconds = 41; seconds < 53; seconds++) fullPause(seconds);
+    strict.checkMemoryPressure();
+    expect(warnings).toHaveBeenCalledTimes(6);
+    expect(texts()[4]).toMatch('45000.0 ms');
+    expect(texts()[5]).toBe('and 7 more pauses longer than memory.long_pause');
+    strict.shutdown();
+  });
+
+  test('the strictest of the running monitors counts, and a change at once', () => {
+    const strict = new MemoryMonitor({ longPause: '40s' });
+    strict.startMonitoring();
+    const mild = new MemoryMonitor({ longPause: '60s' });
+    mild.checkMemoryPressure();
+    warnings.mockClear();
+    minuteLater();
+    fullPause(50);
+    mild.checkMemoryPressure();
+    expect(warnings).toHaveBeenCalledTimes(1);
+    strict.updateConfig({ longPause: '55s' });
+    fullPause(54);
+    minuteLater();
+    mild.checkMemoryPressure();
+    expect(warnings).toHaveBeenCalledTimes(1);
+    mild.shutdown();
+    strict.shutdown();
+  });
+
+  test('those that the hooks see are reported', () => {
+    const strict = new MemoryMonitor({ longPause: '0.001ms' });
+    strict.checkMemoryPressure();
+    warnings.mockClear();
+    minuteLater();
+    strict.triggerGc();
+    strict.checkMemoryPressure();
+    expect(texts().join()).toMatch(/\((markSweepCompact)\) paused for [0-9.]+ ms/);
+    strict.updateConfig({ longPause: '1min' });
+    strict.shutdown();
+  });
 });
 
 test('statistics of the heap are those of V8', () => {

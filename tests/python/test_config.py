@@ -184,7 +184,7 @@ def test_yaml_without_pyyaml_says_what_to_install(
         ({"\ud800": 1}, memguard.InvalidError, ["surrogates"]),
         ({7: 1}, memguard.ConfigTypeError, ["7"]),
         ({"memory": {7: 1}}, memguard.ConfigTypeError, ["7"]),
-        ({"memory": 5}, memguard.ConfigKeyError, ["memory"]),
+        ({"memory": 5}, memguard.ConfigTypeError, ["memory is a section"]),
         ({"memory": {"memory": {}}}, memguard.ConfigKeyError, ["memory.memory"]),
         ({"nonsense": {}}, memguard.ConfigKeyError, ["nonsense"]),
         ({"nonsense": {"deep": {}}}, memguard.ConfigKeyError, ["nonsense.deep"]),

@@ -39,7 +39,8 @@ class MemoryMonitor(_core.Monitor):
 
     Samples are taken in the background and when the program asks; what follows
     from them (pressure callbacks, events) runs in calls the program makes, or
-    also in memguard's own thread if `background_callbacks` is true.
+    also in memguard's own thread if `background_callbacks` is true (in a
+    sub-interpreter from Python 3.14 on).
 
     `config`: settings, flat or nested; see ResourceManager for the other
     arguments. Usable alone.

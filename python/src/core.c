@@ -68,6 +68,13 @@ static void core_deliver(void *ctx) {
   pthread_mutex_unlock(&core->delivery);
 }
 
+/* A sub-interpreter may be without a thread of its own between two calls into it.
+ * Before 3.14 CPython can abort when a thread then enters it while the last one
+ * leaves (gh-126914): there, events wait for a call of the program. */
+static bool core_may_enter(const PyInterpreterState *interpreter) {
+  return interpreter == PyInterpreterState_Main() || Py_Version >= 0x030E0000;
+}
+
 /* ---- open -------------------------------------------------------------- */
 
 static mg_status core_open_part(mgpy_core *core, mgpy_part part,
@@ -107,7 +114,8 @@ mgpy_core *mgpy_core_open(mgpy_state *state, mgpy_part part,
   core->state = state;
   core->interpreter = PyInterpreterState_Get();
   atomic_init(&core->users, 1);
-  atomic_init(&core->may_deliver, !atomic_load(&state->is_exiting));
+  atomic_init(&core->may_deliver, !atomic_load(&state->is_exiting) &&
+                                      core_may_enter(core->interpreter));
   if (pthread_mutex_init(&core->delivery, NULL) != 0) {
     mgpy_raise_format(state, MG_ENOMEM, "no mutex for a monitor");
     goto fail_core;

@@ -1,7 +1,7 @@
 """sample.* monitor.* import.*: what watching a process costs.
 
-Peers: psutil in Python, process.memoryUsage and pidusage in Node, libproc2 in C,
-each doing the same reading the way its users do.
+Peers: psutil in Python, process.memoryUsage and prom-client in Node, libproc2 in
+C, each doing the same reading the way its users do.
 """
 
 from collections.abc import Iterator
@@ -79,13 +79,10 @@ const { MemoryMonitor } = require('./node')
 const monitor = new MemoryMonitor({ sampleInterval: '1s', monitorInterval: '1s' })
 monitor.startMonitoring(1000)
 """,
-    "setInterval and memoryUsage": """
-const fs = require('fs')
-setInterval(() => {
-  process.memoryUsage()
-  require('os').freemem()
-  fs.readdirSync('/proc/self/fd').length
-}, 1000).unref()
+    "prom-client": """
+const client = require('prom-client')
+client.collectDefaultMetrics()
+setInterval(() => client.register.metrics(), 1000).unref()
 """,
 }
 

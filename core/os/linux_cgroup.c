@@ -32,7 +32,8 @@ bool mg__parse_u64(const char *text, uint64_t *out) {
 
   for (; *at >= '0' && *at <= '9'; at++) {
     uint64_t digit = (uint64_t)(*at - '0');
-    if (value > (MG_ABSENT - 1 - digit) / 10) return false;
+    /* Eighteen digits always fit. */
+    if (at - text >= 18 && value > (MG_ABSENT - 1 - digit) / 10) return false;
     value = value * 10 + digit;
   }
   if (at == text || (*at != '\0' && !cgroup_is_space(*at))) return false;

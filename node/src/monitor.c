@@ -19,9 +19,14 @@ enum {
 
 #define MONITOR_ISSUES_MAX 32
 
-static mg_monitor *monitor_of(napi_env env, napi_value value) {
-  mgn_manager *self = mgn_manager_of(env, value);
+/* Reads `count` arguments, the first of which is a manager.
+ * @return its monitor; NULL after throwing. */
+static mg_monitor *monitor_given(napi_env env, napi_callback_info info,
+                                 size_t count, napi_value *values) {
+  mgn_manager *self;
 
+  if (!mgn_arguments(env, info, count, values, NULL)) return NULL;
+  self = mgn_manager_of(env, values[0]);
   return self == NULL ? NULL : mg_manager_monitor(self->core);
 }
 
@@ -43,8 +48,7 @@ static napi_value monitor_stop(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value value;
 
-  if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
-  monitor = monitor_of(env, value);
+  monitor = monitor_given(env, info, 1, &value);
   if (monitor == NULL) return NULL;
   mg_monitor_stop(monitor);
   return mgn_undefined(env);
@@ -54,8 +58,7 @@ static napi_value monitor_is_running(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value value;
 
-  if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
-  monitor = monitor_of(env, value);
+  monitor = monitor_given(env, info, 1, &value);
   return monitor == NULL ? NULL
                          : mgn_boolean(env, mg_monitor_is_running(monitor));
 }
@@ -66,8 +69,7 @@ static napi_value monitor_pass(napi_env env, napi_callback_info info) {
   napi_value v[2];
   bool record;
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL || !mgn_bool_of(env, v[1], &record)) return NULL;
   mg_monitor_pass(monitor, record, NULL);
   return mgn_undefined(env);
@@ -78,8 +80,7 @@ static napi_value monitor_check(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value value;
 
-  if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
-  monitor = monitor_of(env, value);
+  monitor = monitor_given(env, info, 1, &value);
   if (monitor == NULL) return NULL;
   mg_monitor_check(monitor);
   return mgn_undefined(env);
@@ -92,8 +93,7 @@ static napi_value monitor_latest(napi_env env, napi_callback_info info) {
   napi_value v[2];
   double *out;
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL) return NULL;
   out = mgn_doubles_of(env, v[1], MG_PAGE_VALUES, NULL);
   if (out == NULL) return NULL;
@@ -130,8 +130,7 @@ static napi_value monitor_next_event(napi_env env, napi_callback_info info) {
   napi_value v[2];
   double *out;
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL) return NULL;
   out = mgn_doubles_of(env, v[1], MONITOR_EVENT_VALUES, NULL);
   if (out == NULL) return NULL;
@@ -154,8 +153,7 @@ static napi_value monitor_set_interest(napi_env env, napi_callback_info info) {
   napi_value v[2];
   uint64_t kinds;
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL || !mgn_count_of(env, v[1], &kinds)) return NULL;
   mg_monitor_set_interest(monitor, (uint32_t)kinds);
   return mgn_undefined(env);
@@ -165,8 +163,7 @@ static napi_value monitor_events_lost(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value value;
 
-  if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
-  monitor = monitor_of(env, value);
+  monitor = monitor_given(env, info, 1, &value);
   return monitor == NULL
              ? NULL
              : mgn_number(env, (double)mg_monitor_events_lost(monitor));
@@ -183,8 +180,7 @@ static napi_value monitor_history(napi_env env, napi_callback_info info) {
   napi_value v[3];
   double *out;
 
-  if (!mgn_arguments(env, info, 3, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 3, v);
   if (monitor == NULL || !mgn_count_of(env, v[1], &since)) return NULL;
   MGN_TRY(env, napi_typeof(env, v[2], &type));
   if (type == napi_null)
@@ -218,8 +214,7 @@ static napi_value monitor_trends(napi_env env, napi_callback_info info) {
   napi_value v[3];
   double *out;
 
-  if (!mgn_arguments(env, info, 3, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 3, v);
   if (monitor == NULL || !mgn_count_of(env, v[1], &count)) return NULL;
   out = mgn_doubles_of(env, v[2], 8, NULL);
   if (out == NULL) return NULL;
@@ -237,8 +232,7 @@ static napi_value monitor_health(napi_env env, napi_callback_info info) {
   napi_value v[2];
   double *out;
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL) return NULL;
   out = mgn_doubles_of(env, v[1], 1, NULL);
   if (out == NULL) return NULL;
@@ -251,8 +245,7 @@ static napi_value monitor_reset(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value value;
 
-  if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
-  monitor = monitor_of(env, value);
+  monitor = monitor_given(env, info, 1, &value);
   if (monitor == NULL) return NULL;
   mg_monitor_reset(monitor);
   return mgn_undefined(env);
@@ -269,8 +262,7 @@ static napi_value counter_register(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value v[2];
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL ||
       !mgn_text_of(env, v[1], "the key of an object counter", key, sizeof key))
     return NULL;
@@ -288,8 +280,7 @@ static napi_value counter_add(napi_env env, napi_callback_info info) {
   napi_value v[3];
   double delta;
 
-  if (!mgn_arguments(env, info, 3, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 3, v);
   if (monitor == NULL ||
       !mgn_text_of(env, v[1], "the key of an object counter", key,
                    sizeof key) ||
@@ -309,8 +300,7 @@ static napi_value counter_reset(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
   napi_value v[2];
 
-  if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 2, v);
   if (monitor == NULL ||
       !mgn_text_of(env, v[1], "the key of an object counter", key, sizeof key))
     return NULL;
@@ -328,8 +318,7 @@ static napi_value counter_at(napi_env env, napi_callback_info info) {
   napi_value v[3];
   double *out;
 
-  if (!mgn_arguments(env, info, 3, v, NULL)) return NULL;
-  monitor = monitor_of(env, v[0]);
+  monitor = monitor_given(env, info, 3, v);
   if (monitor == NULL || !mgn_count_of(env, v[1], &index)) return NULL;
   out = mgn_doubles_of(env, v[2], 1, NULL);
   if (out == NULL) return NULL;

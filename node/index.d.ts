@@ -135,6 +135,18 @@ export interface Settings {
      * counts. Default 0.02.
      */
     readonly longPause: number;
+    /** Share of time that collections started by memguard may take. Default 5. */
+    readonly gcBudgetPercent: number;
+    /** The same while the level is critical. Default 20. */
+    readonly gcBudgetCriticalPercent: number;
+    /** CPython only. */
+    readonly byteAwareGc: boolean;
+    /** CPython only. */
+    readonly autoTune: boolean;
+    /** Reported load below which idle moments are used to collect; 0: never. Default 0.3. */
+    readonly idleLoad: number;
+    /** Longest time one strategy of an optimization may take, seconds. Default 2. */
+    readonly strategyTimeout: number;
     readonly backgroundCallbacks: boolean;
   };
   readonly memoryMonitor: {

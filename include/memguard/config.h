@@ -115,6 +115,32 @@ typedef enum mg_profile {
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.long_pause_ms",                                                   \
     "a garbage collection that takes longer is logged")                       \
+  X(GC_BUDGET, "memory", "gc_budget_percent", PERCENT, 5, 0.1, 100,           \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "share of time that collections started by memguard may take")            \
+  X(GC_BUDGET_CRITICAL, "memory", "gc_budget_critical_percent", PERCENT, 20, 0.1, 100, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "the same while the level is critical")                                   \
+  X(BYTE_AWARE_GC, "memory", "byte_aware_gc", BOOL, 1, 0, 1,                  \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "CPython: whether growth of large blocks makes a collection due")         \
+  X(AUTO_TUNE, "memory", "auto_tune", BOOL, 0, 0, 1,                          \
+    MG_KEEP, MG_KEEP, 1, MG_KEEP, MG_KEEP,                                    \
+    "",                                                                       \
+    "CPython: whether memguard may freeze the heap and choose the "           \
+    "collector's thresholds by what it measures")                             \
+  X(IDLE_LOAD, "memory", "idle_load", RATIO, 0.3, 0, 1,                       \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "reported load below which idle moments are used to collect; 0: never")   \
+  X(STRATEGY_TIMEOUT, "memory", "strategy_timeout", DURATION, 2000, 1, 600000, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "memory.strategy_timeout_ms",                                             \
+    "longest time one strategy of an optimization may take before the "       \
+    "next one runs")                                                          \
   X(BACKGROUND_CALLBACKS, "memory", "background_callbacks", BOOL, 0, 0, 1,    \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \

@@ -49,6 +49,8 @@ static bool event_says_same(const mg_event *a, const mg_event *b) {
       return strcmp(a->counter, b->counter) == 0;
     case MG_EVENT_STARTED:
     case MG_EVENT_STOPPED:
+    case MG_EVENT_OPTIMIZATION:
+    case MG_EVENT_UNRECLAIMABLE:
     case MG_EVENTS:
       break;
   }

@@ -131,6 +131,23 @@ uint64_t mg__published_clock_ns(const mg__published *published);
 void mg__page_write(mg_page *page, const mg_sample *sample,
                     uint32_t generation);
 
+/* ---- reclaim.c --------------------------------------------------------- */
+
+/** Offers a sample; called with the monitor's lock held.
+ *  @return whether there is something to do now. */
+bool mg__reclaim_offer(mg_reclaim *reclaim, mg_monitor *monitor,
+                       const mg_config *config, const mg_sample *sample);
+/** Forgets `monitor`; when it returns, the engine does not look at it. */
+void mg__reclaim_leave(mg_reclaim *reclaim, const mg_monitor *monitor);
+/** What is due, on the worker. */
+void mg__reclaim_work(mg_reclaim *reclaim);
+/** @return number of the newest finished round. */
+uint64_t mg__reclaim_count(const mg_reclaim *reclaim);
+/** Around fork(): hold the lock; release it. */
+void mg__reclaim_before_fork(mg_reclaim *reclaim);
+void mg__reclaim_after_fork(mg_reclaim *reclaim);
+void mg__reclaim_after_fork_in_child(mg_reclaim *reclaim);
+
 /* ---- monitor.c --------------------------------------------------------- */
 
 typedef struct mg__verdict {
@@ -138,6 +155,7 @@ typedef struct mg__verdict {
   bool is_tight; /* usage is above the low water mark */
   bool wake;     /* events wait: call hooks.wake */
   bool deliver;  /* events wait for the worker thread */
+  bool reclaim;  /* the engine has something to do */
 } mg__verdict;
 
 typedef enum mg__pass {
@@ -150,6 +168,8 @@ typedef enum mg__pass {
 mg__verdict mg__monitor_judge(mg_monitor *monitor, const mg_reading *reading,
                               uint64_t clock_ns, uint64_t unix_ms,
                               mg__pass pass, mg_sample *out);
+/** Sets the heap fields to what the runtime told last. No lock. */
+void mg__monitor_add_heap(const mg_monitor *monitor, mg_reading *out);
 /** Queues MG_EVENT_STARTED or MG_EVENT_STOPPED. */
 void mg__monitor_note_life(mg_monitor *monitor, mg_event_kind kind);
 /** Share of the limit at which the kernel should tell of a cgroup v1. */
@@ -170,6 +190,18 @@ struct mg__seat {
   bool running, wake_due, deliver_due;
 };
 
+/** An engine's place with the worker thread; guarded by the sampler's lock but
+ *  for `due`. */
+typedef struct mg__engine mg__engine;
+struct mg__engine {
+  mg__engine *next;
+  mg_reclaim *reclaim;
+  uint32_t pins;
+  bool is_urgent; /* it may be asked from where no thread can be started: the
+                     worker is up as long as the sampler is */
+  _Atomic bool due;
+};
+
 /** @return MG_OK, MG_ENOMEM (fork handlers). */
 mg_status mg__sampler_add(mg__seat *seat, mg_error *err);
 /** Stops the seat; returns when none of its hooks runs. */
@@ -185,6 +217,14 @@ void mg__sampler_read(mg_reading *out);
 uint64_t mg__sampler_fd_count(void);
 /** Has the worker thread call hooks.deliver. */
 void mg__sampler_deliver(mg__seat *seat);
+/** @return MG_OK, MG_ENOMEM (fork handlers). */
+mg_status mg__sampler_add_engine(mg__engine *engine, mg_error *err);
+/** Returns when the worker is not at it. */
+void mg__sampler_remove_engine(mg__engine *engine);
+/** Has the worker call mg__reclaim_work(). No lock, safe in a signal handler. */
+void mg__sampler_post(mg__engine *engine);
+/** Has the worker look at all engines, if anything runs in the background. */
+void mg__sampler_work_off(void);
 /** Makes the sampler look at its monitors' intervals again. */
 void mg__sampler_nudge(void);
 

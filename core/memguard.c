@@ -17,6 +17,7 @@
 #include "counter.c"
 #include "growth.c"
 #include "publish.c"
+#include "reclaim.c"
 #include "monitor.c"
 #include "sampler.c"
 #include "manager.c"

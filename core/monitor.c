@@ -21,6 +21,8 @@ struct mg_monitor {
   mg_level_tracker level;
   mg_history *history;
   mg_buffers *follow;
+  mg_reclaim *reclaim;
+  uint64_t rounds; /* of `reclaim`, raised so far */
   mg_page *page;
   mg__events events;
   uint32_t interest; /* bits of mg_event_kind */
@@ -87,6 +89,7 @@ fail_monitor:
 void mg_monitor_close(mg_monitor *m) {
   if (m == NULL) return;
   mg__sampler_remove(&m->seat);
+  mg_monitor_join(m, NULL);
   mg__counters_close(&m->counters);
   mg__events_close(&m->events);
   mg_history_close(m->history);
@@ -163,15 +166,27 @@ static void monitor_raise_sampled(mg_monitor *m, const mg_sample *s,
     monitor_raise(m, &event, s);
 }
 
+/* Rounds since the last sample, one event each. */
+static void monitor_raise_rounds(mg_monitor *m, const mg_sample *s) {
+  uint64_t count = m->reclaim == NULL ? 0 : mg__reclaim_count(m->reclaim);
+  mg_round round;
+
+  if (count > m->rounds + MG_ROUNDS) m->rounds = count - MG_ROUNDS;
+  while (m->rounds < count) {
+    mg_event event = {.kind = MG_EVENT_OPTIMIZATION, .round = ++m->rounds};
+    monitor_raise(m, &event, s);
+    if (!mg_reclaim_round(m->reclaim, m->rounds, &round)) continue;
+    event.kind = MG_EVENT_UNRECLAIMABLE;
+    event.severity = MG_HEALTH_CRITICAL;
+    if (round.is_unreclaimable) monitor_raise(m, &event, s);
+  }
+}
+
 /* ---- judging; the caller holds the lock -------------------------------- */
 
-static void monitor_set_reading(const mg_monitor *m, mg_sample *s,
-                                const mg_reading *reading) {
-  mg_reading *r = &s->reading;
-
-  *r = *reading;
+void mg__monitor_add_heap(const mg_monitor *m, mg_reading *out) {
 #define MONITOR_HEAP(field) \
-  r->field = atomic_load_explicit(&m->field, memory_order_relaxed);
+  out->field = atomic_load_explicit(&m->field, memory_order_relaxed);
   MONITOR_HEAP(heap_used_bytes)
   MONITOR_HEAP(heap_total_bytes)
   MONITOR_HEAP(heap_limit_bytes)
@@ -213,6 +228,13 @@ static void monitor_mirror(mg_monitor *m, const mg_sample *s) {
   if (m->page != NULL) mg__page_write(m->page, s, generation);
 }
 
+/* @return whether the engine now has something to do. */
+static bool monitor_offer(mg_monitor *m, const mg_sample *s) {
+  if (m->reclaim == NULL || mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0)
+    return false;
+  return mg__reclaim_offer(m->reclaim, m, &m->config, s);
+}
+
 mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
                               uint64_t clock_ns, uint64_t unix_ms,
                               mg__pass pass, mg_sample *out) {
@@ -222,7 +244,8 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   mg_level before;
 
   mg__lock(&m->lock);
-  monitor_set_reading(m, &s, reading);
+  s.reading = *reading;
+  mg__monitor_add_heap(m, &s.reading);
   s.number = ++m->number;
   s.usage = mg_usage(&s.reading, &m->config, &s.domain);
   s.pressure = fmin(s.usage, 1.0);
@@ -236,14 +259,16 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   mg__publish(&m->published, &s);
   monitor_mirror(m, &s);
   monitor_raise_sampled(m, &s, before);
+  monitor_raise_rounds(m, &s);
+  verdict.reclaim = monitor_offer(m, &s);
   if (monitor_is_due(m, pass, now_ms)) monitor_record(m, &s);
   verdict.due_ms = monitor_due_ms(m, now_ms);
   verdict.is_tight =
       s.usage >= mg_config_get(&m->config, MG_CONFIG_LOW_WATER_MARK) / 100.0;
   verdict.wake = m->events.count > 0;
-  verdict.deliver = m->events.count > 0 &&
-                    mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) !=
-                        0.0;
+  verdict.deliver =
+      verdict.wake &&
+      mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) != 0.0;
   mg__unlock(&m->lock);
   if (out != NULL) *out = s;
   return verdict;
@@ -273,6 +298,7 @@ static void monitor_tell(mg_monitor *m, const mg__verdict *verdict) {
   if (verdict->wake && m->seat.hooks.wake != NULL)
     m->seat.hooks.wake(m->seat.hooks.ctx);
   if (verdict->deliver) mg__sampler_deliver(&m->seat);
+  if (verdict->reclaim) mg__sampler_work_off();
 }
 
 static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
@@ -391,6 +417,14 @@ void mg_monitor_read_config(const mg_monitor *m, mg_config *out) {
 void mg_monitor_follow(mg_monitor *m, mg_buffers *buffers) {
   mg__lock(&m->lock);
   m->follow = buffers;
+  mg__unlock(&m->lock);
+}
+
+void mg_monitor_join(mg_monitor *m, mg_reclaim *reclaim) {
+  mg__lock(&m->lock);
+  if (m->reclaim != NULL) mg__reclaim_leave(m->reclaim, m);
+  if (reclaim != NULL) m->rounds = mg__reclaim_count(reclaim);
+  m->reclaim = reclaim;
   mg__unlock(&m->lock);
 }
 

@@ -9,6 +9,7 @@
 #define MG_CORE_OS_H
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "memguard/process.h"
 
@@ -18,6 +19,7 @@
 uint64_t mg__os_clock_ns(void);
 /** Wall clock, milliseconds since 1970. */
 uint64_t mg__os_unix_ms(void);
+void mg__os_sleep_ms(double ms);
 
 typedef struct mg__mutex {
   pthread_mutex_t native;
@@ -36,9 +38,22 @@ typedef struct mg__cond {
 #define MG__COND_INIT {PTHREAD_COND_INITIALIZER}
 /** Waits with `mutex` held; may return early, so wait in a loop. */
 void mg__cond_wait(mg__cond *cond, mg__mutex *mutex);
+/** As above, for at most `ms`. */
+void mg__cond_wait_ms(mg__cond *cond, mg__mutex *mutex, double ms);
 void mg__cond_wake_all(mg__cond *cond);
 /** In a forked child: forgets waiters that did not come along. */
 void mg__cond_reset(mg__cond *cond);
+
+/** A counter to wait for: posting takes no lock, so it is safe inside an
+ *  allocator and in a signal handler. Each post ends one wait, earlier or later. */
+typedef struct mg__signal {
+  sem_t native;
+} mg__signal;
+/** Sets the count to 0; also in a forked child. */
+void mg__signal_reset(mg__signal *signal);
+void mg__signal_post(mg__signal *signal);
+/** May return early, so wait in a loop. */
+void mg__signal_wait(mg__signal *signal);
 
 typedef struct mg__thread {
   pthread_t native;
@@ -53,6 +68,7 @@ mg_status mg__thread_start(mg__thread *out, const char *name,
 void mg__thread_join(mg__thread *thread);
 /** Instead of a join: what the thread holds is freed when it ends. */
 void mg__thread_detach(mg__thread *thread);
+mg__thread mg__thread_self(void);
 /** @return whether this is the calling thread. */
 bool mg__thread_is_self(const mg__thread *thread);
 

@@ -23,8 +23,10 @@
 
 static struct {
   mg__mutex lock;
-  mg__cond changed; /* a pin was dropped, a thread ended, work for the worker */
+  mg__cond changed; /* a pin was dropped, a thread ended */
+  mg__signal work;  /* the worker has something to do */
   mg__seat *seats;
+  mg__engine *engines;
   mg__os *os;
   mg__os_events *events;
   uint32_t events_epoch; /* of the control group that `events` watches */
@@ -39,15 +41,16 @@ static struct {
 /* ---- reading; the caller holds the lock -------------------------------- */
 
 static void sampler_before_fork(void);
-static void sampler_release_after_fork(void);
+static void sampler_after_fork_in_parent(void);
 static void sampler_after_fork_in_child(void);
 
 static mg_status sampler_handle_fork(mg_error *err) {
   mg_status st;
 
   if (sampler.has_fork_handlers) return MG_OK;
-  st = mg__os_at_fork(sampler_before_fork, sampler_release_after_fork,
+  st = mg__os_at_fork(sampler_before_fork, sampler_after_fork_in_parent,
                       sampler_after_fork_in_child, err);
+  if (st == MG_OK) mg__signal_reset(&sampler.work);
   sampler.has_fork_handlers = st == MG_OK;
   return st;
 }
@@ -117,10 +120,30 @@ static double sampler_pass(void) {
 
 static void sampler_start_worker(void);
 
-static bool sampler_has_deliveries(void) {
+static bool sampler_needs_worker(void) {
   for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
     if (seat->deliver_due) return true;
+  for (const mg__engine *e = sampler.engines; e != NULL; e = e->next)
+    if (e->is_urgent || mg_reclaim_is_due(e->reclaim)) return true;
   return false;
+}
+
+static mg__seat *sampler_next_delivery(void) {
+  mg__seat *seat = sampler.seats;
+
+  while (seat != NULL && !seat->deliver_due) seat = seat->next;
+  return seat;
+}
+
+/* Wakes the worker if there is something for it. Holds the lock. */
+static void sampler_put_to_work(void) {
+  bool is_due = false;
+
+  for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
+    if (mg_reclaim_is_due(e->reclaim) && !atomic_exchange(&e->due, true))
+      is_due = true;
+  if (sampler_needs_worker()) sampler_start_worker();
+  if (is_due || sampler_next_delivery() != NULL) mg__signal_post(&sampler.work);
 }
 
 static double sampler_notice_ratio(void) {
@@ -165,10 +188,7 @@ static void sampler_run(void *ctx) {
     double due_ms = sampler_pass();
     mg__os_events *events;
     sampler_follow_group();
-    if (sampler_has_deliveries()) {
-      sampler_start_worker();
-      mg__cond_wake_all(&sampler.changed);
-    }
+    sampler_put_to_work();
     sampler_wake_hosts();
     if (sampler.stopping) break;
     events = sampler.events;
@@ -181,45 +201,66 @@ static void sampler_run(void *ctx) {
 
 /* ---- worker thread ----------------------------------------------------- */
 
-static mg__seat *sampler_next_delivery(void) {
-  mg__seat *seat = sampler.seats;
-
-  while (seat != NULL && !seat->deliver_due) seat = seat->next;
-  return seat;
-}
-
 static bool sampler_is_wanted(void) {
   for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
     if (seat->running) return true;
   return false;
 }
 
+/* Both hold the lock on entry and return. A hook that forked returns in the
+ * child too, where this thread is no worker and the seat may be gone: false. */
+static bool sampler_deliver(mg__seat *seat) {
+  uint32_t forks = sampler.forks;
+
+  seat->deliver_due = false;
+  seat->pins++;
+  mg__unlock(&sampler.lock);
+  seat->hooks.deliver(seat->hooks.ctx);
+  mg__lock(&sampler.lock);
+  if (sampler.forks != forks) return false;
+  seat->pins--;
+  mg__cond_wake_all(&sampler.changed);
+  return true;
+}
+
+static bool sampler_reclaim(mg__engine *engine) {
+  uint32_t forks = sampler.forks;
+
+  engine->pins++;
+  mg__unlock(&sampler.lock);
+  mg__reclaim_work(engine->reclaim);
+  mg__lock(&sampler.lock);
+  if (sampler.forks != forks) return false;
+  engine->pins--;
+  mg__cond_wake_all(&sampler.changed);
+  return true;
+}
+
+static mg__engine *sampler_next_engine(void) {
+  mg__engine *engine = sampler.engines;
+
+  while (engine != NULL && !atomic_exchange(&engine->due, false))
+    engine = engine->next;
+  return engine;
+}
+
 /* Holds the lock. A hook may stop everything, which cannot join the thread it
  * is on: then the worker ends by itself. */
 static void sampler_work_until_stopped(void) {
-  uint32_t forks = sampler.forks;
-
   while (!sampler.stopping) {
     mg__seat *seat = sampler_next_delivery();
-    if (seat == NULL && !sampler_is_wanted()) {
+    mg__engine *engine = sampler_next_engine();
+    if (seat != NULL && !sampler_deliver(seat)) return;
+    if (engine != NULL && !sampler_reclaim(engine)) return;
+    if (seat != NULL || engine != NULL) continue;
+    if (!sampler_is_wanted()) {
       mg__thread_detach(&sampler.worker);
       sampler.worker_up = false;
       return;
     }
-    if (seat == NULL) {
-      mg__cond_wait(&sampler.changed, &sampler.lock);
-      continue;
-    }
-    seat->deliver_due = false;
-    seat->pins++;
     mg__unlock(&sampler.lock);
-    seat->hooks.deliver(seat->hooks.ctx);
+    mg__signal_wait(&sampler.work);
     mg__lock(&sampler.lock);
-    /* A hook that forked returns in the child too, where this thread is no
-     * worker and the seat may be gone. */
-    if (sampler.forks != forks) return;
-    seat->pins--;
-    mg__cond_wake_all(&sampler.changed);
   }
 }
 
@@ -268,7 +309,7 @@ fail_events:
 /* Joins what runs; releases the lock meanwhile. */
 static void sampler_join(bool thread_up, bool worker_up) {
   sampler.stopping = true;
-  mg__cond_wake_all(&sampler.changed);
+  mg__signal_post(&sampler.work);
   if (thread_up) mg__os_events_wake(sampler.events);
   mg__unlock(&sampler.lock);
   if (thread_up) mg__thread_join(&sampler.thread);
@@ -300,6 +341,8 @@ static void sampler_before_fork(void) {
   mg__lock(&sampler.lock);
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
     mg__monitor_before_fork(seat->monitor);
+  for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
+    mg__reclaim_before_fork(e->reclaim);
 }
 
 /* The thread that forked holds the locks in the child as well. */
@@ -309,10 +352,22 @@ static void sampler_release_after_fork(void) {
   mg__unlock(&sampler.lock);
 }
 
+static void sampler_after_fork_in_parent(void) {
+  for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
+    mg__reclaim_after_fork(e->reclaim);
+  sampler_release_after_fork();
+}
+
 static void sampler_after_fork_in_child(void) {
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
     seat->pins = 0;
+  for (mg__engine *e = sampler.engines; e != NULL; e = e->next) {
+    e->pins = 0;
+    atomic_store(&e->due, false);
+    mg__reclaim_after_fork_in_child(e->reclaim);
+  }
   mg__cond_reset(&sampler.changed);
+  mg__signal_reset(&sampler.work);
   sampler.thread_up = sampler.worker_up = sampler.stopping = false;
   sampler.forks++;
   mg__os_events_close(sampler.events);
@@ -420,9 +475,42 @@ void mg__sampler_deliver(mg__seat *seat) {
   mg__lock(&sampler.lock);
   if (seat->running) {
     seat->deliver_due = true;
-    sampler_start_worker();
-    mg__cond_wake_all(&sampler.changed);
+    sampler_put_to_work();
   }
+  mg__unlock(&sampler.lock);
+}
+
+mg_status mg__sampler_add_engine(mg__engine *engine, mg_error *err) {
+  mg_status st;
+
+  mg__lock(&sampler.lock);
+  st = sampler_handle_fork(err);
+  if (st == MG_OK) {
+    engine->next = sampler.engines;
+    sampler.engines = engine;
+  }
+  mg__unlock(&sampler.lock);
+  return st;
+}
+
+void mg__sampler_remove_engine(mg__engine *engine) {
+  mg__engine **at;
+
+  mg__lock(&sampler.lock);
+  for (at = &sampler.engines; *at != engine; at = &(*at)->next) {
+  }
+  *at = engine->next;
+  while (engine->pins > 0) mg__cond_wait(&sampler.changed, &sampler.lock);
+  mg__unlock(&sampler.lock);
+}
+
+void mg__sampler_post(mg__engine *engine) {
+  if (!atomic_exchange(&engine->due, true)) mg__signal_post(&sampler.work);
+}
+
+void mg__sampler_work_off(void) {
+  mg__lock(&sampler.lock);
+  if (sampler.thread_up && !sampler.stopping) sampler_put_to_work();
   mg__unlock(&sampler.lock);
 }
 

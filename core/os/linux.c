@@ -25,12 +25,23 @@ static uint64_t linux_clock_ns(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static struct timespec linux_timespec(uint64_t ns) {
+  return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                           .tv_nsec = (long)(ns % 1000000000u)};
+}
+
 uint64_t mg__os_clock_ns(void) {
   return linux_clock_ns(CLOCK_MONOTONIC);
 }
 
 uint64_t mg__os_unix_ms(void) {
   return linux_clock_ns(CLOCK_REALTIME) / 1000000u;
+}
+
+void mg__os_sleep_ms(double ms) {
+  struct timespec time = linux_timespec((uint64_t)(ms * 1e6));
+
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
 /* ---- Mutexes ------------------------------------------------------------- */
@@ -80,6 +91,16 @@ void mg__cond_wait(mg__cond *cond, mg__mutex *mutex) {
   pthread_cond_wait(&cond->native, &mutex->native);
 }
 
+/* By the wall clock, which is the default of a condition: a clock set back makes
+ * it wait longer, by as much, unless it is woken. */
+void mg__cond_wait_ms(mg__cond *cond, mg__mutex *mutex, double ms) {
+  uint64_t until_ns =
+      linux_clock_ns(CLOCK_REALTIME) + (uint64_t)(ms > 0 ? ms * 1e6 : 0);
+  struct timespec until = linux_timespec(until_ns);
+
+  pthread_cond_timedwait(&cond->native, &mutex->native, &until);
+}
+
 void mg__cond_wake_all(mg__cond *cond) {
   pthread_cond_broadcast(&cond->native);
 }
@@ -87,6 +108,12 @@ void mg__cond_wake_all(mg__cond *cond) {
 void mg__cond_reset(mg__cond *cond) {
   *cond = (mg__cond)MG__COND_INIT;
 }
+
+void mg__signal_reset(mg__signal *signal) { sem_init(&signal->native, 0, 0); }
+
+void mg__signal_post(mg__signal *signal) { sem_post(&signal->native); }
+
+void mg__signal_wait(mg__signal *signal) { sem_wait(&signal->native); }
 
 /* glibc takes the thread's static TLS, as large as the host's libraries make
  * it, out of the stack size asked for. Its function that tells how much is not
@@ -139,6 +166,10 @@ void mg__thread_join(mg__thread *thread) {
 
 void mg__thread_detach(mg__thread *thread) {
   pthread_detach(thread->native);
+}
+
+mg__thread mg__thread_self(void) {
+  return (mg__thread){pthread_self()};
 }
 
 bool mg__thread_is_self(const mg__thread *thread) {

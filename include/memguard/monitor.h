@@ -12,7 +12,7 @@
  * binding takes them on the runtime's own thread with mg_monitor_next_event().
  * A newer event of a kind that states the present (stats, threshold, growth,
  * pressure, level) replaces a waiting one of that kind; a leak event is kept per
- * counter; what a full queue evicts is counted.
+ * counter, one of a round per round; what a full queue evicts is counted.
  *
  * Threads: any thread may call any function on an open monitor;
  * mg_monitor_close() comes last and must not be called from a hook. No function
@@ -21,6 +21,7 @@
 #define MEMGUARD_MONITOR_H
 
 #include "memguard/buffer.h"
+#include "memguard/reclaim.h"
 #include "memguard/sample.h"
 #include "memguard/trend.h"
 
@@ -42,7 +43,9 @@ extern "C" {
   X(LEAK_WARNING, "leak:warning")      \
   X(LEAK_CRITICAL, "leak:critical")    \
   X(LEVEL, "level:changed")            \
-  X(PRESSURE, "pressure")
+  X(PRESSURE, "pressure")              \
+  X(OPTIMIZATION, "optimization:automatic") \
+  X(UNRECLAIMABLE, "memory:unreclaimable")
 
 typedef enum mg_event_kind {
 #define MG_EVENT_ENUM(id, name) MG_EVENT_##id,
@@ -100,6 +103,8 @@ typedef struct mg_event {
   double mb_per_minute;  /* RAPID_GROWTH */
   uint64_t count;        /* LEAK_*: value of the counter */
   uint64_t threshold;    /* LEAK_*: what it passed */
+  uint64_t round;        /* OPTIMIZATION, UNRECLAIMABLE: number of the round of
+                            the joined engine */
   char counter[MG_COUNTER_KEY_BYTES]; /* LEAK_*: its key */
   mg_sample sample;      /* the sample that raised it */
 } mg_event;
@@ -145,6 +150,11 @@ MG_API void mg_monitor_read_config(const mg_monitor *monitor, mg_config *out);
 /** Keeps `buffers` at the pressure of each sample; NULL ends that.
  *  @param buffers [borrowed] until replaced or closed. */
 MG_API void mg_monitor_follow(mg_monitor *monitor, mg_buffers *buffers);
+
+/** Has each sample offered to `reclaim`, which acts by it, and its rounds raised
+ *  as events of this monitor; NULL leaves.
+ *  @param reclaim [borrowed] until replaced or closed. */
+MG_API void mg_monitor_join(mg_monitor *monitor, mg_reclaim *reclaim);
 
 /** The latest sample, without a lock. number is 0 if there is none yet. */
 MG_API void mg_monitor_latest(const mg_monitor *monitor, mg_sample *out);

@@ -123,6 +123,10 @@ MG_API void mg_reclaim_read_stats(const mg_reclaim *reclaim,
 /** Copies the newest rounds, oldest first. @return how many. */
 MG_API size_t mg_reclaim_rounds(const mg_reclaim *reclaim, mg_round *out,
                                 size_t max);
+/** One round by its number, as an event names it. @return false if it is not
+ *  kept any more. */
+MG_API bool mg_reclaim_round(const mg_reclaim *reclaim, uint64_t number,
+                             mg_round *out);
 
 #ifdef __cplusplus
 }

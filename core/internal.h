@@ -8,6 +8,7 @@
 #include "memguard/buffer.h"
 #include "memguard/history.h"
 #include "memguard/monitor.h"
+#include "memguard/policy.h"
 
 /* ---- base.c ------------------------------------------------------------ */
 
@@ -43,6 +44,25 @@ size_t mg__config_normalise(char out[MG__CONFIG_NAME_BYTES], const char *text,
  *  milliseconds, else in seconds. @return false if it is not one. */
 bool mg__config_parse(const char *text, mg_config_type type, bool bare_ms,
                       double *out);
+
+/* ---- policy_rate.c ----------------------------------------------------- */
+
+/** Moves the clock, to which `now_ms` may be no number: leaks the bucket. */
+void mg__policy_advance(mg_policy *policy, const mg_config *config,
+                        mg_level level, double now_ms);
+/** Adds collection time. */
+void mg__policy_charge(mg_policy *policy, double gc_ms);
+/** Whether the time that a collection is expected to take fits. */
+bool mg__policy_has_room(const mg_policy *policy, mg_action action);
+/** Bytes per ms to expect. */
+double mg__policy_worth(const mg_policy *policy, mg_action action);
+/** Learns from an action that was done. */
+void mg__policy_learn(mg_policy *policy, mg_action action,
+                      const mg_outcome *outcome);
+/** Remembers the usage just seen for the slopes. */
+void mg__policy_remember(mg_policy *policy);
+/** Whether the limit is near. */
+bool mg__policy_is_near(const mg_policy *policy, const mg_config *config);
 
 /* ---- buffer.c ---------------------------------------------------------- */
 

@@ -8,6 +8,8 @@
 #include "sample.c"
 #include "level.c"
 #include "trend.c"
+#include "policy.c"
+#include "policy_rate.c"
 #include "history.c"
 #include "buffer.c"
 #include "pause.c"

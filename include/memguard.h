@@ -10,6 +10,7 @@
 #include "memguard/manager.h"
 #include "memguard/monitor.h"
 #include "memguard/pause.h"
+#include "memguard/policy.h"
 #include "memguard/process.h"
 #include "memguard/resource.h"
 #include "memguard/sample.h"

@@ -858,6 +858,57 @@ export const capabilities: Capabilities;
 export type Reading = { [field: string]: number | null | undefined };
 
 /** The core's decisions as plain functions, for tests and simulations. */
+export type ActionName = 'caches' | 'pools' | 'trim' | 'young' | 'full' | 'release' | 'shed';
+
+export type ReasonName =
+  | 'none'
+  | 'bytes'
+  | 'water_mark'
+  | 'forecast'
+  | 'forced'
+  | 'unreclaimable'
+  | 'manual'
+  | 'idle';
+
+/** What is known when a policy is asked. */
+export interface PolicyView {
+  /** Of any clock that does not jump. */
+  nowMs: number;
+  /** Ratio of use to the nearest limit. */
+  usage: number;
+  level: LevelName;
+  limitBytes?: number | null;
+  /** Large blocks: growth since the last full collection, where it is counted. */
+  grownBytes?: number | null;
+  /** What can be done; all if missing. */
+  available?: Iterable<ActionName>;
+}
+
+export interface PolicyDecision {
+  /** "none": nothing now. */
+  action: ActionName | 'none';
+  reason: ReasonName;
+  /** The level that is acted at, forecast included. */
+  level: LevelName;
+  /** Which share of caches and pools to give up, 0 to 1. */
+  share: number;
+  beginsRound: boolean;
+  endedRound: boolean;
+}
+
+/** How an action went, as measured. What is missing is not known. */
+export interface PolicyOutcome {
+  /** false: it could not be done now. */
+  wasDone?: boolean;
+  tookMs?: number | null;
+  /** Part of it spent collecting. */
+  gcMs?: number | null;
+  freedBytes?: number | null;
+  /** In use before, in the same measure. */
+  usedBytes?: number | null;
+  usageAfter?: number | null;
+}
+
 export const decide: {
   /** Stored numbers by path ("memory.max_memory_mb"); durations in ms. */
   resolveConfig(config: ConfigMapping, options?: ConfigOptions): Record<string, number>;
@@ -869,6 +920,23 @@ export const decide: {
     /** @param nowMs of any clock that does not jump. @returns the level from now on. */
     update(usage: number, nowMs: number): LevelName;
   };
+  /** Which reclaim action now, if any: rounds, budget, back-off and forecast. */
+  Policy: new (config?: ConfigMapping) => {
+    /** What to do now. Ask again after done() until the action is "none", then at the next sample. */
+    next(view: PolicyView): PolicyDecision;
+    /** Tells how the action went that ended at `nowMs`. */
+    done(action: ActionName, outcome: PolicyOutcome, nowMs: number): void;
+    /** Counts collection time that was spent without asking. */
+    spent(gcMs: number): void;
+    /** Whether a collection that takes `gcMs` fits into the budget now. */
+    mayCollect(level: LevelName, gcMs: number, nowMs: number): boolean;
+    /** 0 once the limit is reached; null if usage does not grow or too little is known. */
+    readonly timeToLimitMs: number | null;
+    /** Whether it has given up collecting. */
+    readonly isUnreclaimable: boolean;
+  };
+  /** Growth of large blocks that makes a collection due; null without a limit. */
+  budgetBytes(limitBytes: number | null, usage: number): number | null;
   /** Trend of points [ms, bytes], in order of time. */
   trend(points: readonly (readonly [number, number | null])[]): Trend;
   /** The size of a buffer after one resize step at `pressure`. */

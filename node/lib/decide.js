@@ -6,7 +6,7 @@ const native = require('./native');
 const config = require('./config');
 const { camel } = require('./names');
 const { named } = require('./sample');
-const { failure, kindOf } = require('./errors');
+const { failure, kindOf, requireName } = require('./errors');
 
 const readingFields = new Map();
 native.readingFields.forEach((field, index) => {
@@ -57,6 +57,84 @@ class LevelTracker {
   }
 }
 
+/** Index of a name, as the addon counts. */
+function indexOf(names, name, what) {
+  requireName(name, what);
+  const index = names.indexOf(name);
+  if (index < 0) throw failure('EINVAL', `${what} is "${name}", allowed: ${names.join(', ')}`);
+  return index;
+}
+
+/** A number, or NaN where it is not known. */
+function known(value, what) {
+  if (value === null || value === undefined) return NaN;
+  if (typeof value !== 'number') throw failure('ETYPE', `${what} must be a number, not ${kindOf(value)}`);
+  return value;
+}
+
+const actions = native.actionNames.slice(1); // without "none"
+
+/** Which reclaim action now, if any: rounds, budget, back-off and forecast. */
+class Policy {
+  #handle;
+  #view = new Float64Array(6);
+  #out = new Float64Array(6);
+  #outcome = new Float64Array(7);
+
+  constructor(mapping) {
+    this.#handle = native.policyOpen(handleOf(mapping));
+  }
+
+  next({ nowMs, usage: ratio, level, limitBytes, grownBytes, available = actions }) {
+    let mask = 0;
+    for (const name of available) mask |= 2 << indexOf(actions, name, 'action');
+    this.#view.set([
+      known(nowMs, 'nowMs'), known(ratio, 'usage'), indexOf(native.levelNames, level, 'level'),
+      known(limitBytes, 'limitBytes'), known(grownBytes, 'grownBytes'), mask,
+    ]);
+    native.policyNext(this.#handle, this.#view, this.#out);
+    return {
+      action: named(native.actionNames, this.#out[0]),
+      reason: named(native.reasonNames, this.#out[1]),
+      level: named(native.levelNames, this.#out[2]),
+      share: this.#out[3],
+      beginsRound: this.#out[4] !== 0,
+      endedRound: this.#out[5] !== 0,
+    };
+  }
+
+  done(action, { wasDone = true, tookMs, gcMs, freedBytes, usedBytes, usageAfter }, nowMs) {
+    this.#outcome.set([
+      wasDone ? 1 : 0, known(tookMs, 'tookMs'), known(gcMs, 'gcMs'), known(freedBytes, 'freedBytes'),
+      known(usedBytes, 'usedBytes'), known(usageAfter, 'usageAfter'), known(nowMs, 'nowMs'),
+    ]);
+    native.policyDone(this.#handle, 1 + indexOf(actions, action, 'action'), this.#outcome);
+  }
+
+  spent(gcMs) {
+    native.policySpent(this.#handle, gcMs);
+  }
+
+  mayCollect(level, gcMs, nowMs) {
+    return native.policyMayCollect(this.#handle, indexOf(native.levelNames, level, 'level'), gcMs, nowMs);
+  }
+
+  get timeToLimitMs() {
+    const ms = native.policyTimeToLimitMs(this.#handle);
+    return ms < 0 ? null : ms;
+  }
+
+  get isUnreclaimable() {
+    return native.policyIsUnreclaimable(this.#handle);
+  }
+}
+
+/** Growth of large blocks that makes a collection due; null without a limit. */
+function budgetBytes(limitBytes, ratio) {
+  const bytes = native.budgetBytes(known(limitBytes, 'limitBytes'), ratio);
+  return Number.isNaN(bytes) ? null : bytes;
+}
+
 /** Direction and slope of points [timeMs, bytes]; bytes may be null. */
 function trend(points) {
   // One more, absent and so passed over: an empty series has no memory to name.
@@ -79,4 +157,14 @@ function sampleDueMs(ratio, ratePerMs, longestMs) {
   return native.sampleDueMs(ratio, ratePerMs, longestMs);
 }
 
-module.exports = { LevelTracker, bufferFlushAt, bufferSizeNext, resolveConfig, sampleDueMs, trend, usage };
+module.exports = {
+  LevelTracker,
+  Policy,
+  budgetBytes,
+  bufferFlushAt,
+  bufferSizeNext,
+  resolveConfig,
+  sampleDueMs,
+  trend,
+  usage,
+};

@@ -385,10 +385,52 @@ class LevelTracker:
     def update(self, usage: float, now_ms: float, /) -> str:
         """The level from now on."""
 
+class Policy:
+    """Base of memguard.decide.Policy."""
+
+    def __new__(cls, settings: Settings) -> Self: ...
+    def _next(
+        self,
+        now_ms: float,
+        usage: float,
+        level: str,
+        limit_bytes: int | None,
+        grown_bytes: int | None,
+        available: Sequence[str],
+        /,
+    ) -> tuple[str, str, str, float, bool, bool]: ...
+    def _done(
+        self,
+        action: str,
+        was_done: bool,
+        took_ms: float,
+        gc_ms: float,
+        freed_bytes: int | None,
+        used_bytes: int | None,
+        usage_after: float,
+        now_ms: float,
+        /,
+    ) -> None: ...
+    def spent(self, gc_ms: float, /) -> None:
+        """Counts collection time that was spent without asking."""
+
+    def may_collect(self, level: str, gc_ms: float, now_ms: float, /) -> bool:
+        """Whether a collection that takes gc_ms fits into the budget now."""
+
+    @property
+    def time_to_limit_ms(self) -> float | None:
+        """Time to the limit at the present pace; 0 once it is reached, None if
+        usage does not grow or too little is known."""
+
+    @property
+    def is_unreclaimable(self) -> bool:
+        """Whether it has given up collecting."""
+
 def usage(
     reading: Mapping[str, int | None], settings: Settings, /
 ) -> tuple[float, str]: ...
 def sample_due_ms(usage: float, rate_per_ms: float, longest_ms: float, /) -> float: ...
+def budget_bytes(limit_bytes: int | None, usage: float, /) -> int | None: ...
 def buffer_size_next(size: int, pressure: float, settings: Settings, /) -> int: ...
 def buffer_flush_at(size: int, pressure: float, settings: Settings, /) -> int: ...
 def trend(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 
+ACTIONS = ("caches", "pools", "trim", "young", "full", "release", "shed")
+"""Names of all actions, in the order in which they are tried at first."""
+
+
 def _settings(
     config: Mapping[str, Any],
     profile: str = "default",
@@ -59,6 +63,67 @@ class LevelTracker(_core.LevelTracker):
     def __new__(cls, config: Mapping[str, Any] | None = None) -> Self:
         """A tracker at "normal", under the settings of `config`."""
         return super().__new__(cls, _settings(config or {}))
+
+
+class Policy(_core.Policy):
+    """Which reclaim action now, if any: rounds, budget, back-off and forecast.
+
+    Ask with next(), do the action, tell with done(), and ask again until the
+    action is "none"; then at the next sample. Times are in ms from any monotonic
+    origin. is_unreclaimable and time_to_limit_ms can be read, spent() and
+    may_collect() account for collections of one's own.
+    """
+
+    def __new__(cls, config: Mapping[str, Any] | None = None) -> Self:
+        """A policy that has seen nothing, under the settings of `config`."""
+        return super().__new__(cls, _settings(config or {}))
+
+    def next(self, view: Mapping[str, Any]) -> dict[str, Any]:
+        """What to do now: action ("caches", "pools", "trim", "young", "full",
+        "release", "shed" or "none"), reason, level, share (of caches and pools to
+        give up), begins_round, ended_round.
+
+        `view`: now_ms, usage (a ratio), level, and what is known of limit_bytes,
+        grown_bytes (large blocks, since the last full collection) and available
+        (names of the actions that can be done; all if missing).
+        """
+        action, reason, level, share, begins, ended = self._next(
+            view["now_ms"],
+            view["usage"],
+            view["level"],
+            view.get("limit_bytes"),
+            view.get("grown_bytes"),
+            view.get("available", ACTIONS),
+        )
+        return {
+            "action": action,
+            "reason": reason,
+            "level": level,
+            "share": share,
+            "begins_round": begins,
+            "ended_round": ended,
+        }
+
+    def done(self, action: str, outcome: Mapping[str, Any], now_ms: float) -> None:
+        """Tells how the action went that ended at `now_ms`. `outcome`: was_done
+        (True if missing), took_ms, gc_ms (part of it), freed_bytes, used_bytes
+        (in use before, in the same measure), usage_after; all measured, a missing
+        one is not known."""
+        self._done(
+            action,
+            outcome.get("was_done", True),
+            outcome.get("took_ms", 0.0),
+            outcome.get("gc_ms", 0.0),
+            outcome.get("freed_bytes"),
+            outcome.get("used_bytes"),
+            outcome.get("usage_after", float("nan")),
+            now_ms,
+        )
+
+
+def budget_bytes(limit_bytes: int | None, usage: float) -> int | None:
+    """Growth of large blocks that makes a collection due; None without a limit."""
+    return _core.budget_bytes(limit_bytes, usage)
 
 
 def trend(points: Sequence[tuple[float, int | None]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 #include "memguard_python.h"
 
 #include "memguard/level.h"
+#include "memguard/policy.h"
 
 static mgpy_state *decide_state(PyObject *module) {
   return PyModule_GetState(module);
@@ -56,6 +57,18 @@ static PyObject *decide_sample_due_ms(PyObject *module, PyObject *args) {
                         &longest_ms))
     return NULL;
   return PyFloat_FromDouble(mg_sample_due_ms(usage, rate_per_ms, longest_ms));
+}
+
+static PyObject *decide_budget_bytes(PyObject *module, PyObject *args) {
+  PyObject *limit;
+  uint64_t limit_bytes;
+  double usage;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "Od:budget_bytes", &limit, &usage) ||
+      mgpy_number_read(limit, &limit_bytes) < 0)
+    return NULL;
+  return mgpy_number(mg_policy_budget_bytes(limit_bytes, usage));
 }
 
 /* ---- buffer sizes ------------------------------------------------------ */
@@ -140,6 +153,7 @@ static PyObject *decide_trend(PyObject *module, PyObject *points_object) {
 PyMethodDef mgpy_decide_methods[] = {
     {"usage", decide_usage, METH_VARARGS, NULL},
     {"sample_due_ms", decide_sample_due_ms, METH_VARARGS, NULL},
+    {"budget_bytes", decide_budget_bytes, METH_VARARGS, NULL},
     {"buffer_size_next", decide_buffer_size_next, METH_VARARGS, NULL},
     {"buffer_flush_at", decide_buffer_flush_at, METH_VARARGS, NULL},
     {"trend", decide_trend, METH_O, NULL},

@@ -66,6 +66,7 @@ typedef struct mgpy_state {
   PyTypeObject *buffers_type;
   PyTypeObject *manager_type;
   PyTypeObject *level_tracker_type;
+  PyTypeObject *policy_type;
   PyObject *levels[MG_LEVELS];   /* names, interned */
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
@@ -255,7 +256,7 @@ static inline bool mgpy_gc_is_due(mgpy_state *state) {
          atomic_load_explicit(&state->gc.long_told, memory_order_relaxed);
 }
 
-/* ---- heap.c, decide.c --------------------------------------------------- */
+/* ---- heap.c, decide.c, policy.c ------------------------------------------ */
 
 /** The heap of this interpreter; some 0.5 ms, more with a large heap. What this
  *  version of CPython does not tell is MG_ABSENT. */
@@ -265,5 +266,6 @@ void mgpy_heap_read(mg_heap *out);
 void mgpy_heap_trim(void);
 extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
+int mgpy_add_policy(PyObject *module, mgpy_state *state);
 
 #endif

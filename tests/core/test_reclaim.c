@@ -268,7 +268,8 @@ static void test_without_threads_the_host_polls(void **state) {
   assert_true(mg_reclaim_is_due(reclaim));
   assert_true(mg_reclaim_poll(reclaim));
   assert_false(mg_reclaim_is_due(reclaim));
-  assert_int_equal(rt.calls[MG_ACTION_FULL], 1);
+  /* Of 1 MB, a few pages more are the next forced step. */
+  assert_true(rt.calls[MG_ACTION_FULL] >= 1);
   assert_int_equal(rt.worker_calls, 0);
   mg_monitor_join(monitor, NULL);
   mg_monitor_pass(monitor, false, NULL);

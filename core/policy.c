@@ -20,7 +20,6 @@
 
 void mg_policy_init(mg_policy *out) {
   *out = (mg_policy){.last_ms = NAN,
-                     .asked_ms = NAN,
                      .acted_ms = NAN,
                      .shed_ms = NAN,
                      .limit_bytes = MG_ABSENT,
@@ -130,6 +129,13 @@ static mg_action policy_pick(mg_policy *p, const mg_policy_view *v) {
   return best;
 }
 
+/* An action that nobody took up was not tried. */
+static void policy_take_back(mg_policy *p) {
+  if (p->pending == MG_ACTION_NONE) return;
+  p->round.tried &= ~MG_ACTION_BIT(p->pending) | p->round.done;
+  p->pending = MG_ACTION_NONE;
+}
+
 static double policy_share(mg_action action, mg_level level) {
   static const double shares[MG_LEVELS] = {0.25, 0.25, 0.5, 1.0};
 
@@ -138,12 +144,11 @@ static double policy_share(mg_action action, mg_level level) {
                                                                  : 0.0;
 }
 
-static void policy_take(mg_policy *p, mg_action action, double now_ms,
-                        mg_decision *out) {
+static void policy_take(mg_policy *p, mg_action action, mg_decision *out) {
+  out->begins_round = p->round.tried == 0;
   p->round.tried |= MG_ACTION_BIT(action);
   if (action == MG_ACTION_TRIM) p->round.is_trim_due = false;
   p->pending = action;
-  p->asked_ms = now_ms;
   out->action = action;
   out->reason = p->round.reason;
   out->level = p->round.level;
@@ -229,13 +234,15 @@ static void policy_end(mg_policy *p, const mg_policy_view *v,
     policy_judge_critical(p, &r, v, is_useful);
 }
 
-/* @return whether there was one. */
+/* Without a judgement. What it did not come to do is due again.
+ * @return whether there was one. */
 static bool policy_drop(mg_policy *p) {
-  bool was_under_way = p->round.reason != MG_REASON_NONE;
+  mg_policy_round r = p->round;
 
-  p->pending = MG_ACTION_NONE;
   p->round = (mg_policy_round){.reason = MG_REASON_NONE};
-  return was_under_way;
+  if (r.done == 0 && r.reason == MG_REASON_FORCED) p->forced_usage = 0;
+  if (r.done == 0 && r.reason == MG_REASON_UNRECLAIMABLE) p->shed_ms = NAN;
+  return r.reason != MG_REASON_NONE;
 }
 
 /* ---- the beginning of a round --------------------------------------------- */
@@ -336,8 +343,7 @@ static bool policy_begin(mg_policy *p, const mg_policy_view *v,
     return false;
   }
   policy_note(p, v);
-  out->begins_round = true;
-  policy_take(p, action, v->now_ms, out);
+  policy_take(p, action, out);
   return true;
 }
 
@@ -393,7 +399,7 @@ static bool policy_continue(mg_policy *p, const mg_config *config,
     policy_end(p, v, !gives_way);
     return false;
   }
-  policy_take(p, action, v->now_ms, out);
+  policy_take(p, action, out);
   return true;
 }
 
@@ -409,10 +415,7 @@ mg_decision mg_policy_next(mg_policy *policy, const mg_config *config,
   mg__policy_advance(policy, config, v.level, v.now_ms);
   policy_see(policy, config, &v);
   d.level = policy_level(policy, config, &v);
-  if (policy->pending != MG_ACTION_NONE) {
-    if (v.now_ms - policy->asked_ms < MG_POLICY_ANSWER_MS) return d;
-    has_gap = true;
-  }
+  policy_take_back(policy);
   if (has_gap || !is_on) d.ended_round = policy_drop(policy);
   if (!is_on) return d;
   if (policy->round.reason != MG_REASON_NONE) {

@@ -21,7 +21,6 @@ static mg_policy_point *rate_point(mg_policy *p, uint32_t i) {
 
 /* The clock jumped by `ms`: all that is remembered keeps its age. NaN stays. */
 static void rate_shift(mg_policy *p, double ms) {
-  p->asked_ms += ms;
   p->acted_ms += ms;
   p->shed_ms += ms;
   p->backoff.since_ms += ms;

@@ -100,7 +100,6 @@ extern "C" {
 #define MG_POLICY_NEAR_MS 30000.0
 #define MG_POLICY_BRINK_MS 5000.0
 #define MG_POLICY_GAP_MS 10000.0
-#define MG_POLICY_ANSWER_MS 60000.0 /* an action not heard of for longer is lost */
 #define MG_POLICY_FORGET_MS 600000.0
 #define MG_POLICY_UNKNOWN_MS 900.0
 #define MG_POLICY_WEIGHT 0.3
@@ -221,7 +220,6 @@ typedef struct mg_policy {
   bool is_unreclaimable;
 
   mg_action pending;    /* asked for and not heard of; MG_ACTION_NONE: none */
-  double asked_ms;
   mg_policy_round round;
   /* rounds other than by bytes */
   double acted_ms;      /* end of the last action of one that may collect; NaN: none */
@@ -246,16 +244,16 @@ typedef struct mg_policy {
 /** A policy that has seen nothing. */
 MG_API void mg_policy_init(mg_policy *out);
 
-/** What to do now. Ask again after mg_policy_done() until the answer is
- *  MG_ACTION_NONE, then at the next sample. With enable_auto_gc false the answer
+/** What to do now. Do it, tell mg_policy_done(), and ask again until the answer is
+ *  MG_ACTION_NONE; then at the next sample. With enable_auto_gc false the answer
  *  is always MG_ACTION_NONE. */
 MG_API mg_decision mg_policy_next(mg_policy *policy, const mg_config *config,
                                   const mg_policy_view *view);
 
-/** Tells how the action of the last decision went; `now_ms` is its end. Until
- *  then the answer is MG_ACTION_NONE, but for no longer than
- *  MG_POLICY_ANSWER_MS: then the round is given up. An answer that comes later
- *  still counts for the budget and for what the action is worth. */
+/** Tells how the action of the last decision went; `now_ms` is its end. To ask
+ *  again before says that nobody took it up: it was not tried, and the answer is
+ *  found anew. An outcome that comes after that still counts for the budget and
+ *  for what the action is worth. */
 MG_API void mg_policy_done(mg_policy *policy, const mg_config *config,
                            mg_action action, const mg_outcome *outcome,
                            double now_ms);

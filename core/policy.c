@@ -49,6 +49,10 @@ static mg_policy_view policy_clean(const mg_policy *p,
   return v;
 }
 
+static void policy_lift(mg_policy_backoff *b, double usage) {
+  if (usage >= b->usage + POLICY_SWING - POLICY_TINY) b->ms = 0;
+}
+
 static void policy_see(mg_policy *p, const mg_config *config,
                        const mg_policy_view *v) {
   double threshold = policy_ratio(config, MG_CONFIG_FORCE_GC_THRESHOLD);
@@ -65,14 +69,16 @@ static void policy_see(mg_policy *p, const mg_config *config,
     p->is_forced_owed = false;
   }
   if (!is_critical || (p->is_unreclaimable &&
-                       v->usage <= p->given_up_usage - POLICY_SWING)) {
+                       v->usage <= p->given_up_usage - POLICY_SWING +
+                                       POLICY_TINY)) {
     p->is_unreclaimable = false;
     p->useless_critical = 0;
+    p->was_useful_critical = false;
     p->critical_usage = 0;
   }
   if (v->level == MG_LEVEL_NORMAL) p->eased_level = MG_LEVEL_NORMAL;
-  if (v->usage >= p->backoff.usage + POLICY_SWING) p->backoff.ms = 0;
-  if (v->usage >= p->full_backoff.usage + POLICY_SWING) p->full_backoff.ms = 0;
+  policy_lift(&p->backoff, v->usage);
+  policy_lift(&p->full_backoff, v->usage);
   if (v->grown_bytes < p->left_bytes) p->left_bytes = v->grown_bytes;
 }
 
@@ -177,11 +183,12 @@ static void policy_judge_critical(mg_policy *p, const mg_policy_round *r,
   bool is_brink = left_ms >= 0 && left_ms < MG_POLICY_BRINK_MS;
   bool can_shed = (v->available & MG_ACTION_BIT(MG_ACTION_SHED)) != 0;
 
+  /* What the last one freed has lasted, or it has not. */
+  if (p->was_useful_critical)
+    p->useless_critical = has_climbed ? p->useless_critical + 1 : 0;
+  if (!is_useful) p->useless_critical++;
+  p->was_useful_critical = is_useful;
   p->critical_usage = r->usage;
-  if (is_useful && !has_climbed)
-    p->useless_critical = 0;
-  else
-    p->useless_critical++;
   if (p->useless_critical < MG_POLICY_USELESS_ROUNDS &&
       (is_useful || !is_brink))
     return;
@@ -191,14 +198,14 @@ static void policy_judge_critical(mg_policy *p, const mg_policy_round *r,
   p->shed_usage = v->usage;
 }
 
-/* Growth that a round by bytes has left. A collection may begin the count anew
- * without having freed what was there, so what it freed is looked at as well. */
+/* Growth that a round by bytes has left. A young collection may begin the count
+ * anew without having freed what was there: what it freed is looked at as well. */
 static uint64_t policy_left(const mg_policy_round *r, const mg_policy_view *v) {
-  uint64_t left = r->grown_bytes - r->freed_bytes;
+  uint64_t now = v->grown_bytes == MG_ABSENT ? 0 : v->grown_bytes, left = 0;
 
-  if (r->freed_bytes > r->grown_bytes) left = 0;
-  return v->grown_bytes != MG_ABSENT && v->grown_bytes > left ? v->grown_bytes
-                                                              : left;
+  if (r->done & MG_ACTION_BIT(MG_ACTION_FULL)) return now;
+  if (r->freed_bytes < r->grown_bytes) left = r->grown_bytes - r->freed_bytes;
+  return left > now ? left : now;
 }
 
 static void policy_end_bytes(mg_policy *p, const mg_policy_round *r,
@@ -226,9 +233,9 @@ static void policy_end(mg_policy *p, const mg_policy_view *v,
     p->is_forced_owed = r.was_refused && !(r.tried & POLICY_COLLECTIONS);
     if (is_useful) p->forced_usage = fmin(p->forced_usage, v->usage);
   }
-  if (r.done == 0 && !is_complete) return;
+  if ((r.done == 0 && !is_complete) || !(r.allowed & POLICY_COLLECTIONS)) return;
   policy_judge(&p->backoff, is_useful, r.usage, v->now_ms);
-  if (r.done == 0 && (r.allowed & POLICY_COLLECTIONS)) p->acted_ms = NAN;
+  if (r.done == 0) p->acted_ms = NAN;
   if (r.done != 0 && r.level == MG_LEVEL_CRITICAL && v->level == MG_LEVEL_CRITICAL &&
            r.reason != MG_REASON_UNRECLAIMABLE)
     policy_judge_critical(p, &r, v, is_useful);

@@ -79,6 +79,7 @@ bool mg_policy_may_collect(const mg_policy *policy, const mg_config *config,
                            mg_level level, double gc_ms, double now_ms) {
   double passed_ms = fmax(now_ms - policy->last_ms, 0.0); /* 0 for NaN */
 
+  if (isinf(now_ms)) passed_ms = 0;
   return rate_fits(rate_leaked(policy, config, level, passed_ms),
                    fmax(gc_ms, 0.0));
 }

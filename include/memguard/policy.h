@@ -18,7 +18,8 @@
  *   water_mark     the level is elevated or higher, and gc_interval has passed
  *                  since the last action, or the level is higher than that of the
  *                  last round. A level that was normal in between and comes back
- *                  before gc_interval has passed gets a round without collections
+ *                  before gc_interval has passed gets a round without
+ *                  collections, which counts for nothing that follows
  *   forecast       the same, for a level that counts as one higher because the
  *                  limit is near
  *   bytes          large blocks grew by more than their budget (CPython counts
@@ -56,9 +57,9 @@
  *               be done is repeated after the back-off without gc_interval.
  *   unreclaimable  after MG_POLICY_USELESS_ROUNDS useless rounds at critical in a
  *               row; after one, while the limit is reached or less than
- *               MG_POLICY_BRINK_MS away. Here a round is useless too if usage has
- *               grown by 1 % of the limit since the one before it began: what
- *               that freed did not last. Other rounds stop then. SHED is asked
+ *               MG_POLICY_BRINK_MS away. Here a round is useless too if usage, when the
+ *               next one begins, is 1 % of the limit higher than when it began:
+ *               what it freed did not last. Other rounds stop then. SHED is asked
  *               for at once and again at each further 1 % of the limit or every
  *               MG_POLICY_SHED_MS, followed by the actions of a round, because
  *               what the host lets go has to be collected. (Without a host's SHED
@@ -230,6 +231,7 @@ typedef struct mg_policy {
   bool is_forced_owed;  /* that step had no collection, for want of room */
   uint32_t useless_critical; /* rounds in a row */
   double critical_usage;     /* when the last one at critical began; 0: none */
+  bool was_useful_critical;  /* the last one freed something */
   double given_up_usage;     /* when it became unreclaimable */
   double shed_ms, shed_usage; /* of the last SHED; NaN: none */
   /* rounds by bytes */

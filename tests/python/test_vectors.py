@@ -7,6 +7,7 @@ from typing import Any
 import memguard
 import pytest
 from memguard import decide
+from policy_rows import Simulation, Steps, numbers
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 
@@ -81,3 +82,17 @@ def test_buffer(row: dict[str, Any]) -> None:
         "flush_at": decide.buffer_flush_at,
     }[row["op"]]
     assert operation(row["size"], row["pressure"], row["config"]) == row["expect"]
+
+
+@rows("policy.json")
+def test_policy(row: dict[str, Any]) -> None:
+    if "simulate" in row:
+        assert Simulation(row).found == row["expect"]
+    else:
+        Steps(row)
+
+
+@rows("budget_bytes.json")
+def test_budget_bytes(row: dict[str, Any]) -> None:
+    usage = numbers({"usage": row["usage"]})["usage"]
+    assert decide.budget_bytes(row["limit_bytes"], usage) == row["expect"]

@@ -52,8 +52,10 @@ void mg__policy_advance(mg_policy *policy, const mg_config *config,
                         mg_level level, double now_ms);
 /** Adds collection time. */
 void mg__policy_charge(mg_policy *policy, double gc_ms);
-/** Whether the time that a collection is expected to take fits. */
-bool mg__policy_has_room(const mg_policy *policy, mg_action action);
+/** Time that a collection is expected to take. */
+double mg__policy_expected_ms(const mg_policy *policy, mg_action action);
+/** Whether that fits into a bucket that holds `bucket_ms` already. */
+bool mg__policy_fits(double bucket_ms, double gc_ms, double capacity_ms);
 /** Bytes per ms to expect. */
 double mg__policy_worth(const mg_policy *policy, mg_action action);
 /** Learns from an action that was done. */

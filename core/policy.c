@@ -16,6 +16,8 @@
 #define POLICY_COLLECTIONS                                      \
   (MG_ACTION_BIT(MG_ACTION_YOUNG) | MG_ACTION_BIT(MG_ACTION_FULL) | \
    MG_ACTION_BIT(MG_ACTION_RELEASE))
+#define POLICY_HEAVY                   \
+  (MG_ACTION_BIT(MG_ACTION_FULL) | MG_ACTION_BIT(MG_ACTION_RELEASE))
 #define POLICY_ALL (MG_ACTION_BIT(MG_ACTION_SHED) - 2u) /* below SHED, not NONE */
 
 void mg_policy_init(mg_policy *out) {
@@ -66,12 +68,13 @@ static void policy_see(mg_policy *p, const mg_config *config,
   if (v->usage <= p->forced_usage - POLICY_SWING + POLICY_TINY ||
       (!is_critical && v->usage < threshold)) {
     p->forced_usage = 0;
-    p->is_forced_owed = false;
+    p->is_owed = false;
   }
   if (!is_critical || (p->is_unreclaimable &&
                        v->usage <= p->given_up_usage - POLICY_SWING +
                                        POLICY_TINY)) {
     p->is_unreclaimable = false;
+    p->is_owed = false;
     p->useless_critical = 0;
     p->was_useful_critical = false;
     p->critical_usage = 0;
@@ -99,6 +102,30 @@ static uint32_t policy_open(const mg_policy_round *r, uint32_t available) {
   return mask;
 }
 
+static bool policy_has_room(const mg_policy *p, mg_action action,
+                            double capacity_ms) {
+  return mg__policy_fits(p->bucket_ms, mg__policy_expected_ms(p, action),
+                         capacity_ms);
+}
+
+/* Whether a full collection fits now, and would not after a young one. */
+static bool policy_is_in_the_way(const mg_policy *p, uint32_t open) {
+  double young_ms = mg__policy_expected_ms(p, MG_ACTION_YOUNG);
+  double full_ms = p->worth[MG_ACTION_FULL].gc_ms;
+
+  return (open & MG_ACTION_BIT(MG_ACTION_FULL)) && !isnan(full_ms) &&
+         mg__policy_fits(p->bucket_ms, full_ms, MG_POLICY_BUCKET_MS) &&
+         !mg__policy_fits(p->bucket_ms + young_ms, full_ms,
+                          MG_POLICY_BUCKET_MS);
+}
+
+static bool policy_is_refused(const mg_policy *p, mg_action action,
+                              uint32_t open) {
+  if (!(POLICY_COLLECTIONS & MG_ACTION_BIT(action))) return false;
+  return !policy_has_room(p, action, MG_POLICY_BUCKET_MS) ||
+         (action == MG_ACTION_YOUNG && policy_is_in_the_way(p, open));
+}
+
 static mg_action policy_best(mg_policy *p, uint32_t open, bool skips_refused) {
   mg_action best = MG_ACTION_NONE;
   double most = -1.0;
@@ -107,8 +134,7 @@ static mg_action policy_best(mg_policy *p, uint32_t open, bool skips_refused) {
     mg_action action = (mg_action)i;
     double worth = mg__policy_worth(p, action);
     if (!(open & MG_ACTION_BIT(action)) || worth <= most) continue;
-    if (skips_refused && (POLICY_COLLECTIONS & MG_ACTION_BIT(action)) &&
-        !mg__policy_has_room(p, action)) {
+    if (skips_refused && policy_is_refused(p, action, open)) {
       p->round.was_refused = true;
       continue;
     }
@@ -130,7 +156,8 @@ static mg_action policy_pick(mg_policy *p, const mg_policy_view *v) {
   if (best == MG_ACTION_NONE && r->is_trim_due &&
       (may & MG_ACTION_BIT(MG_ACTION_TRIM)))
     return MG_ACTION_TRIM;
-  if (by_bytes && best != MG_ACTION_NONE && !mg__policy_has_room(p, best))
+  if (by_bytes && best != MG_ACTION_NONE &&
+      !policy_has_room(p, best, MG_POLICY_BUCKET_MS / 2.0))
     return MG_ACTION_NONE;
   return best;
 }
@@ -161,6 +188,31 @@ static void policy_take(mg_policy *p, mg_action action, mg_decision *out) {
   out->share = policy_share(action, p->round.level);
 }
 
+/* ---- the full collection that did not fit --------------------------------- */
+
+/* At critical it is made up for as soon as it fits. Where there is none, any is. */
+static uint32_t policy_wanted(const mg_policy_view *v) {
+  uint32_t heavy = v->available & POLICY_HEAVY;
+
+  return heavy != 0 ? heavy : v->available & POLICY_COLLECTIONS;
+}
+
+static bool policy_is_made_up(const mg_policy *p, const mg_policy_view *v) {
+  uint32_t wanted = policy_wanted(v);
+
+  if (!p->is_owed) return false;
+  for (int i = MG_ACTION_YOUNG; i <= MG_ACTION_RELEASE; i++)
+    if ((wanted & MG_ACTION_BIT(i)) &&
+        policy_has_room(p, (mg_action)i, MG_POLICY_BUCKET_MS))
+      return true;
+  return false;
+}
+
+/* What a round may do that makes up for it: the rest was done. */
+static uint32_t policy_made_up(const mg_policy_view *v) {
+  return policy_wanted(v) | MG_ACTION_BIT(MG_ACTION_TRIM);
+}
+
 /* ---- the end of a round --------------------------------------------------- */
 
 static void policy_judge(mg_policy_backoff *b, bool is_useful, double usage,
@@ -186,7 +238,7 @@ static void policy_judge_critical(mg_policy *p, const mg_policy_round *r,
   /* What the last one freed has lasted, or it has not. */
   if (p->was_useful_critical)
     p->useless_critical = has_climbed ? p->useless_critical + 1 : 0;
-  if (!is_useful) p->useless_critical++;
+  if (!is_useful && !p->is_owed) p->useless_critical++;
   p->was_useful_critical = is_useful;
   p->critical_usage = r->usage;
   if (p->useless_critical < MG_POLICY_USELESS_ROUNDS &&
@@ -229,10 +281,10 @@ static void policy_end(mg_policy *p, const mg_policy_view *v,
     policy_end_bytes(p, &r, v);
     return;
   }
-  if (r.reason == MG_REASON_FORCED) {
-    p->is_forced_owed = r.was_refused && !(r.tried & POLICY_COLLECTIONS);
-    if (is_useful) p->forced_usage = fmin(p->forced_usage, v->usage);
-  }
+  if (r.reason == MG_REASON_FORCED || r.reason == MG_REASON_UNRECLAIMABLE)
+    p->is_owed = r.was_refused && !(r.tried & policy_wanted(v));
+  if (r.reason == MG_REASON_FORCED && is_useful)
+    p->forced_usage = fmin(p->forced_usage, v->usage);
   if ((r.done == 0 && !is_complete) || !(r.allowed & POLICY_COLLECTIONS)) return;
   policy_judge(&p->backoff, is_useful, r.usage, v->now_ms);
   if (r.done == 0) p->acted_ms = NAN;
@@ -254,23 +306,12 @@ static bool policy_drop(mg_policy *p) {
 
 /* ---- the beginning of a round --------------------------------------------- */
 
-static bool policy_fits_any(const mg_policy *p, uint32_t collections) {
-  for (int action = 0; action < MG_ACTIONS; action++)
-    if ((collections & MG_ACTION_BIT(action)) &&
-        mg__policy_has_room(p, (mg_action)action))
-      return true;
-  return false;
-}
-
 static bool policy_is_forced(const mg_policy *p, const mg_config *config,
                              const mg_policy_view *v) {
   if (v->usage < policy_ratio(config, MG_CONFIG_FORCE_GC_THRESHOLD))
     return false;
-  if (p->forced_usage <= 0 ||
-      v->usage >= p->forced_usage + POLICY_STEP - POLICY_TINY)
-    return true;
-  return p->is_forced_owed &&
-         policy_fits_any(p, v->available & POLICY_COLLECTIONS);
+  return p->forced_usage <= 0 ||
+         v->usage >= p->forced_usage + POLICY_STEP - POLICY_TINY;
 }
 
 static bool policy_is_shed_due(const mg_policy *p, const mg_policy_view *v) {
@@ -299,6 +340,7 @@ static uint32_t policy_grown(const mg_policy *p, const mg_config *config,
   uint64_t budget = mg_policy_budget_bytes(v->limit_bytes, v->usage);
   uint32_t mask = 0;
 
+  if (p->is_owed) return 0;
   if (mg_config_get(config, MG_CONFIG_BYTE_AWARE_GC) == 0 ||
       v->grown_bytes == MG_ABSENT || v->grown_bytes < budget)
     return 0;
@@ -320,12 +362,13 @@ static void policy_note(mg_policy *p, const mg_policy_view *v) {
       r->budget_bytes = mg_policy_budget_bytes(v->limit_bytes, v->usage);
       return;
     case MG_REASON_UNRECLAIMABLE:
-      p->shed_ms = v->now_ms;
-      p->shed_usage = v->usage;
+      if (r->allowed & MG_ACTION_BIT(MG_ACTION_SHED)) {
+        p->shed_ms = v->now_ms;
+        p->shed_usage = v->usage;
+      }
       break;
     case MG_REASON_FORCED:
       p->forced_usage = v->usage;
-      p->is_forced_owed = false;
       break;
     default:
       break;
@@ -354,6 +397,24 @@ static bool policy_begin(mg_policy *p, const mg_policy_view *v,
   return true;
 }
 
+static bool policy_start_critical(mg_policy *p, const mg_config *config,
+                                  const mg_policy_view *v, mg_decision *out) {
+  uint32_t allowed = POLICY_ALL;
+  mg_reason reason = MG_REASON_FORCED;
+  bool is_due;
+
+  if (p->is_unreclaimable) {
+    reason = MG_REASON_UNRECLAIMABLE;
+    allowed |= MG_ACTION_BIT(MG_ACTION_SHED);
+    is_due = policy_is_shed_due(p, v);
+  } else {
+    is_due = policy_is_forced(p, config, v);
+  }
+  if (!is_due && !policy_is_made_up(p, v)) return false;
+  return policy_begin(p, v, reason, MG_LEVEL_CRITICAL,
+                      is_due ? allowed : policy_made_up(v), out);
+}
+
 static void policy_start(mg_policy *p, const mg_config *config,
                          const mg_policy_view *v, mg_level level,
                          mg_decision *out) {
@@ -361,15 +422,8 @@ static void policy_start(mg_policy *p, const mg_config *config,
   mg_reason marked =
       level > v->level ? MG_REASON_FORECAST : MG_REASON_WATER_MARK;
 
-  if (p->is_unreclaimable) {
-    if (!is_low && policy_is_shed_due(p, v))
-      policy_begin(p, v, MG_REASON_UNRECLAIMABLE, MG_LEVEL_CRITICAL,
-                   POLICY_ALL | MG_ACTION_BIT(MG_ACTION_SHED), out);
-    return;
-  }
-  if (policy_is_forced(p, config, v) &&
-      policy_begin(p, v, MG_REASON_FORCED, MG_LEVEL_CRITICAL, POLICY_ALL, out))
-    return;
+  if (!is_low && policy_start_critical(p, config, v, out)) return;
+  if (p->is_unreclaimable) return;
   /* Where gc_interval is 0, one round for each sample is enough. */
   if (!is_low && !out->ended_round &&
       policy_begin(p, v, marked, level, policy_marked(p, config, v, level),
@@ -456,6 +510,8 @@ static void policy_credit(mg_policy *p, mg_action action, const mg_outcome *o) {
   mg_policy_round *r = &p->round;
 
   r->done |= MG_ACTION_BIT(action);
+  if (action == MG_ACTION_FULL || action == MG_ACTION_RELEASE)
+    r->tried |= POLICY_COLLECTIONS & (MG_ACTION_BIT(action) - 1u); /* lesser */
   r->freed_share += policy_freed(p, o);
   r->freed_bytes += o->freed_bytes;
   if (action == MG_ACTION_TRIM) r->trims++;

@@ -63,16 +63,15 @@ void mg_policy_spent(mg_policy *policy, double gc_ms) {
   mg__policy_charge(policy, gc_ms);
 }
 
-static bool rate_fits(double bucket_ms, double gc_ms) {
-  return bucket_ms <= 0 || bucket_ms + gc_ms <= MG_POLICY_BUCKET_MS;
+bool mg__policy_fits(double bucket_ms, double gc_ms, double capacity_ms) {
+  return bucket_ms <= 0 || bucket_ms + gc_ms <= capacity_ms;
 }
 
-bool mg__policy_has_room(const mg_policy *p, mg_action action) {
+double mg__policy_expected_ms(const mg_policy *p, mg_action action) {
   double gc_ms = p->worth[action].gc_ms;
 
   if (isnan(gc_ms)) gc_ms = p->worth[MG_ACTION_FULL].gc_ms;
-  if (isnan(gc_ms)) gc_ms = MG_POLICY_UNKNOWN_MS;
-  return rate_fits(p->bucket_ms, gc_ms);
+  return isnan(gc_ms) ? MG_POLICY_UNKNOWN_MS : gc_ms;
 }
 
 bool mg_policy_may_collect(const mg_policy *policy, const mg_config *config,
@@ -80,8 +79,8 @@ bool mg_policy_may_collect(const mg_policy *policy, const mg_config *config,
   double passed_ms = fmax(now_ms - policy->last_ms, 0.0); /* 0 for NaN */
 
   if (isinf(now_ms)) passed_ms = 0;
-  return rate_fits(rate_leaked(policy, config, level, passed_ms),
-                   fmax(gc_ms, 0.0));
+  return mg__policy_fits(rate_leaked(policy, config, level, passed_ms),
+                         fmax(gc_ms, 0.0), MG_POLICY_BUCKET_MS);
 }
 
 /* ---- what actions are worth ---------------------------------------------- */

@@ -5,7 +5,7 @@
  * action after the other, the one that promises most bytes per millisecond
  * first, each at most once, and ends when usage is below low_water_mark_percent
  * (a round by bytes: when growth is below half its budget) or when nothing is
- * left to try. TRIM alone comes a second time, at the end, if the round did
+ * left to try; a collection makes the lesser ones needless. TRIM alone comes a second time, at the end, if the round did
  * something after the first: what is freed goes to the allocator, not yet to the
  * system.
  *
@@ -13,8 +13,7 @@
  *   unreclaimable  see below
  *   forced         usage is at or above force_gc_threshold: once when it gets
  *                  there, then once for each further 1 % of the limit. It comes
- *                  in the place of a round under way. One that the budget left no
- *                  collection at all is repeated once there is room for one.
+ *                  in the place of a round under way
  *   water_mark     the level is elevated or higher, and gc_interval has passed
  *                  since the last action, or the level is higher than that of the
  *                  last round. A level that was normal in between and comes back
@@ -45,9 +44,13 @@
  *               take at most that share of any span of time plus one bucket, plus
  *               what one took longer than expected. Expected is the longest of
  *               late (rises at once, falls slowly); before the first one, that of
- *               FULL, or else MG_POLICY_UNKNOWN_MS. In a round by bytes the
- *               better of YOUNG and FULL waits for room; the lesser one does not
- *               use up what it waits for.
+ *               FULL, or else MG_POLICY_UNKNOWN_MS. Rounds by bytes leave half
+ *               of the bucket to the others, and the better of YOUNG and FULL
+ *               waits for room: the lesser one does not use up what it waits for.
+ *               In other rounds YOUNG gives way to a FULL that would not fit
+ *               after it. At critical a FULL that did not fit is made up for in
+ *               a round of its own as soon as it does; until then none by bytes
+ *               begins.
  *   back-off    a round that freed less than 1 % of the memory in use is useless.
  *               After one, rounds by water mark or forecast at the same level
  *               wait MG_POLICY_BACKOFF_MS more, doubled by each further one up
@@ -59,7 +62,8 @@
  *               row; after one, while the limit is reached or less than
  *               MG_POLICY_BRINK_MS away. Here a round is useless too if usage, when the
  *               next one begins, is 1 % of the limit higher than when it began:
- *               what it freed did not last. Other rounds stop then. SHED is asked
+ *               what it freed did not last. (One that lacked room for
+ *               FULL is not counted.) Other rounds stop then. SHED is asked
  *               for at once and again at each further 1 % of the limit or every
  *               MG_POLICY_SHED_MS, followed by the actions of a round, because
  *               what the host lets go has to be collected. (Without a host's SHED
@@ -228,7 +232,7 @@ typedef struct mg_policy {
   mg_level eased_level; /* of the last one; normal once the level was */
   mg_policy_backoff backoff;
   double forced_usage;  /* of the last forced step; 0: none */
-  bool is_forced_owed;  /* that step had no collection, for want of room */
+  bool is_owed;         /* a full collection at critical, for want of room */
   uint32_t useless_critical; /* rounds in a row */
   double critical_usage;     /* when the last one at critical began; 0: none */
   bool was_useful_critical;  /* the last one freed something */

@@ -186,12 +186,13 @@ class Simulation:
         return decision
 
     def run(self) -> None:
-        step = 0
+        step = seen_ms = 0
         while self.now_ms < self.setup["minutes"] * 60_000:
             self.allocate(step)
             self.level = self.tracker.update(self.usage(), self.now_ms)
+            self.pass_time(self.now_ms - seen_ms)
             while (decision := self.ask())["action"] != "none":
                 self.act(decision)
+            seen_ms = self.now_ms
             self.now_ms += self.setup["step_ms"]
-            self.pass_time(self.setup["step_ms"])
             step += 1

@@ -18,6 +18,7 @@
 #include "event.c"
 #include "counter.c"
 #include "growth.c"
+#include "optimize.c"
 #include "publish.c"
 #include "reclaim.c"
 #include "monitor.c"

@@ -9,6 +9,7 @@
 #include "memguard/level.h"
 #include "memguard/manager.h"
 #include "memguard/monitor.h"
+#include "memguard/optimize.h"
 #include "memguard/pause.h"
 #include "memguard/policy.h"
 #include "memguard/process.h"

@@ -370,16 +370,44 @@ export interface MemoryReport {
   recommendations: string[];
 }
 
+/** Why an optimization runs. */
+export type OptimizationReason = 'manual' | 'scheduled' | 'emergency' | 'preventive';
+export type StrategyName = 'standard' | 'aggressive' | 'preventive' | 'gc';
+
+/** One thing that an optimization did. */
+export interface OptimizationStep {
+  /** Of an action of the core, or as it was registered. */
+  name: string;
+  kind: 'action' | 'strategy' | 'cleanup' | 'pool';
+  /** skipped: it could not be done now. timeout: it did not end in time. */
+  outcome: 'done' | 'skipped' | 'failed' | 'timeout';
+  durationMs: number;
+  /** Measured; null: not measured. */
+  freedMemoryMB: number | null;
+  /** Name or code of the error; "busy": it was still at work. Never its text. */
+  error?: string;
+}
+
+/** What an optimization was, and what it brought. No data of the host is in it. */
 export interface OptimizationReport {
+  /** When it ended. */
   timestamp: number;
-  method: 'gc' | 'aggressive';
-  /** Whether a collection could be asked for. */
+  reason: OptimizationReason;
+  method: StrategyName;
+  /** Something was done, and nothing failed. */
   success: boolean;
   durationMs: number;
-  /** Heap and external memory freed by the collections, measured. */
+  /** What the resident set or the heap with what it owns outside fell by, the
+   * larger; measured, 0 if neither fell. */
   freedMemoryMB: number;
-  beforeStats: MemoryStats;
-  afterStats: MemoryStats;
+  /** null: the monitor failed. */
+  beforeStats: MemoryStats | null;
+  afterStats: MemoryStats | null;
+  optimizations: OptimizationStep[];
+  /** It was not run: see {@link MemoryOptimizationService}. */
+  refused?: 'degraded';
+  /** Code of the error that ended it. */
+  error?: string;
 }
 
 // --- MemoryMonitor ----------------------------------------------------------------
@@ -530,7 +558,8 @@ export class MemoryMonitor extends EventEmitter {
 
   /**
    * Collects garbage. "aggressive" also flushes every buffer that has a sink
-   * (with a ResourceManager) and collects twice.
+   * (with a ResourceManager), shrinks caches and pools and releases memory, in
+   * rounds until one frees less than 1 %.
    * @throws {MemguardError} INVALID for another method.
    */
   optimizeMemory(method?: 'gc' | 'aggressive'): OptimizationReport;
@@ -779,6 +808,229 @@ export class ResourceManager {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+// --- MemoryOptimizationService -----------------------------------------------------------------
+
+/** What a strategy or a clean-up is called with. */
+export interface OptimizationContext {
+  readonly reason: OptimizationReason;
+  readonly aggressive: boolean;
+  /** Aborted when the time is up. */
+  readonly signal: AbortSignal;
+}
+/** Gives memory back; may return a promise. What it returns does not matter. */
+export type Strategy = (context: OptimizationContext) => unknown;
+
+/**
+ * A pool of connections. The first of the methods `trim`, `releaseIdle`, `closeIdle`
+ * and `prune` that it has is called to give up what is idle.
+ */
+export interface ConnectionPool {
+  /** Numbers by name: active, idle, ... What is no number is not looked at. */
+  getStats(): object;
+}
+
+/** Memory at one moment, in numbers. */
+export interface UsageSnapshot {
+  timestamp: number;
+  stats: MemoryStats;
+  /** Of the nearest limit. */
+  usage: number;
+  domain: DomainName;
+  level: LevelName;
+  gc: { count: number; totalMs: number; maxMs: number };
+  counters: Record<string, number>;
+  connectionPool: Record<string, number> | null;
+}
+
+export interface ServiceStats {
+  /** Between start() and stop(). */
+  isRunning: boolean;
+  isOptimizing: boolean;
+  total: number;
+  succeeded: number;
+  failed: number;
+  /** Not run, because of the degraded mode. */
+  refused: number;
+  /** 0 to 1; null before the first. So are the averages. */
+  successRate: number | null;
+  byReason: Record<OptimizationReason, number>;
+  freedMemoryMB: number;
+  averageFreedMemoryMB: number | null;
+  averageDurationMs: number | null;
+  maxDurationMs: number;
+  failuresInRow: number;
+  degraded: boolean;
+  /** Until the next automatic one is tried; null unless degraded. */
+  resumesInMs: number | null;
+  /** `timestamp` of the last report. */
+  lastOptimization: number | null;
+  /** Names of registered strategies. */
+  strategies: string[];
+  cleanups: number;
+  connectionPool: Record<string, number> | null;
+  snapshots: number;
+}
+
+/** Settings by the names that queue services use. */
+export interface OptimizationConfig {
+  enabled: boolean;
+  autoOptimization: boolean;
+  /** Percent. */
+  threshold: number;
+  intervalMs: number;
+  maxHeapSizeMB: number;
+  maxRSSSizeMB: number;
+}
+
+export interface OptimizationHealth extends HealthReport {
+  /** Optimizations failed repeatedly; `status` is a warning at least. */
+  degraded: boolean;
+}
+
+export interface MemoryOptimizationEvents {
+  'service:started': [{ config: OptimizationConfig }];
+  'service:stopped': [];
+  'optimization:started': [{ timestamp: number; reason: OptimizationReason; method: StrategyName }];
+  'optimization:completed': [OptimizationReport];
+  'optimization:failed': [OptimizationReport];
+  'alert:memory-threshold': [ThresholdEvent];
+  'alert:rapid-growth': [GrowthEvent];
+  'alert:memory-leak': [LeakEvent & { level: 'warning' | 'critical' }];
+}
+type ServiceListener<Name extends keyof MemoryOptimizationEvents> = (...values: MemoryOptimizationEvents[Name]) => unknown;
+
+/**
+ * Optimizes when asked and, between start() and stop(), by itself: emergency at
+ * critical, scheduled at `threshold` each gcInterval, preventive on rapid growth or
+ * when the limit is near; not while memguard's own engine has just acted.
+ *
+ * What the host adds is isolated: a strategy that throws, rejects or does not end
+ * within strategyTimeout stops nothing, the report and one process warning name it.
+ * One still at work is not begun again. Synchronous code that never returns cannot
+ * be interrupted in JavaScript. From inside a strategy do not await another
+ * optimization: it would be this one.
+ *
+ * After three failures in a row nothing runs by itself for a minute, and what is
+ * asked for as scheduled or preventive is refused, emergency too unless forced. Then
+ * one is tried: a success ends that, a failure doubles the pause, up to an hour.
+ */
+export class MemoryOptimizationService extends EventEmitter {
+  /**
+   * @param options.monitor an existing monitor, which `config` then changes;
+   * default: one of its own, from `config` and the other options.
+   * @throws {MemguardError} of a bad configuration, TYPE.
+   */
+  constructor(config?: ConfigMapping, options?: ConfigOptions & { monitor?: MemoryMonitor });
+
+  on<Name extends keyof MemoryOptimizationEvents>(name: Name, listener: ServiceListener<Name>): this;
+  on(name: string | symbol, listener: (...values: any[]) => void): this;
+  once<Name extends keyof MemoryOptimizationEvents>(name: Name, listener: ServiceListener<Name>): this;
+  once(name: string | symbol, listener: (...values: any[]) => void): this;
+  off<Name extends keyof MemoryOptimizationEvents>(name: Name, listener: ServiceListener<Name>): this;
+  off(name: string | symbol, listener: (...values: any[]) => void): this;
+
+  /** Starts monitoring, if it does not run, and automatic optimizations. @throws {MemguardError} CLOSED. */
+  start(): void;
+  /** Ends what start() began. @returns settles when none is under way. */
+  stop(): Promise<void>;
+  /** stop(), and the end; a monitor of its own is closed. Idempotent. */
+  close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+
+  /**
+   * Optimizes now: aggressive if asked for and in an emergency, preventive for that
+   * reason, else standard. While one runs it is joined; with `force` the next one
+   * begins when it has ended, shared by all who force meanwhile, also in the degraded
+   * mode.
+   * @returns the report. Never rejects for what goes wrong in it; only with INVALID
+   * (reason), TYPE, UNKNOWN_KEY, CLOSED.
+   */
+  performOptimization(
+    reason?: OptimizationReason,
+    options?: { aggressive?: boolean; force?: boolean },
+  ): Promise<OptimizationReport>;
+
+  /**
+   * Has `strategy` run in each optimization: before the built-in actions if
+   * `priority` is above 0, the highest first, else after them. Default 0.
+   * @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY, EXISTS.
+   */
+  registerStrategy(name: string, strategy: Strategy, options?: { priority?: number }): void;
+  /** @returns whether there was one. */
+  unregisterStrategy(name: string): boolean;
+  /**
+   * Has `callback` run to drop data that the host can do without, by standard and
+   * aggressive optimizations, before garbage is collected. @throws {MemguardError} TYPE.
+   */
+  registerCleanup(callback: Strategy): void;
+  /** @returns whether it was registered. */
+  unregisterCleanup(callback: Strategy): boolean;
+  /** The pool to trim with the clean-ups; null: none. @throws {MemguardError} TYPE. */
+  setConnectionPool(pool: ConnectionPool | null | undefined): void;
+
+  /** The newest 100 are kept. @throws {MemguardError} CLOSED. */
+  createUsageSnapshot(): UsageSnapshot;
+  /** The newest `count`, oldest first; default: all kept. */
+  getUsageSnapshots(count?: number): UsageSnapshot[];
+  /** The newest `count` of at most 100 reports, oldest first. */
+  getOptimizationHistory(count?: number): OptimizationReport[];
+  getServiceStats(): ServiceStats;
+  healthCheck(): OptimizationHealth;
+  getMemoryMonitor(): MemoryMonitor;
+  getConfig(): OptimizationConfig;
+  /**
+   * Changes settings, all or none, by the names of {@link OptimizationConfig}, nested
+   * in `memoryOptimization` or flat, or by any other. @throws {MemguardError}
+   */
+  updateConfig(changes: ConfigMapping): void;
+}
+
+/** What {@link QueueMemory} gives a queue manager. */
+export interface QueueMemoryMethods {
+  optimizeMemory(options?: {
+    aggressive?: boolean;
+    reason?: OptimizationReason;
+    force?: boolean;
+  }): Promise<OptimizationReport>;
+  getMemoryStatus(): {
+    enabled: boolean;
+    current: MemoryStats;
+    optimization: ServiceStats;
+    health: OptimizationHealth;
+    recommendations: string[];
+  };
+  getMemoryOptimizationHistory(count?: number): OptimizationReport[];
+  createMemorySnapshot(): UsageSnapshot;
+  updateMemoryOptimizationConfig(changes: ConfigMapping): void;
+}
+
+/**
+ * The memory side of a queue manager over a service, which stays the host's to start
+ * and close. Usable as it is, or given to an existing object.
+ */
+export class QueueMemory implements QueueMemoryMethods {
+  /** @throws {MemguardError} TYPE. */
+  constructor(service: MemoryOptimizationService);
+  /**
+   * Gives an object these methods and, if it has `emit`, the events `memory:alert`,
+   * `memory:rapid-growth`, `memory:leak`, `memory:optimization:completed` and
+   * `memory:optimization:failed`, with the payloads of the service's.
+   * @throws {MemguardError} TYPE, CONFLICT (attached already), EXISTS (it has such a
+   * method).
+   */
+  attach<Manager extends object>(manager: Manager): Manager & QueueMemoryMethods;
+  /** Takes them back. */
+  detach(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+  optimizeMemory: QueueMemoryMethods['optimizeMemory'];
+  getMemoryStatus: QueueMemoryMethods['getMemoryStatus'];
+  getMemoryOptimizationHistory: QueueMemoryMethods['getMemoryOptimizationHistory'];
+  createMemorySnapshot: QueueMemoryMethods['createMemorySnapshot'];
+  updateMemoryOptimizationConfig: QueueMemoryMethods['updateMemoryOptimizationConfig'];
+}
+
 // --- StageBase ------------------------------------------------------------------------------
 
 /** Settings of a stage; those of its manager in one section. */
@@ -909,7 +1161,45 @@ export interface PolicyOutcome {
   usageAfter?: number | null;
 }
 
+/** What is known when an optimizer is asked. */
+export interface OptimizerView {
+  /** Of any clock that does not jump. */
+  nowMs: number;
+  usage: number;
+  level: LevelName;
+  /** Rapidly, as `trend:rapid-growth` says. */
+  isGrowing?: boolean;
+  /** Below 0: not growing, or unknown. */
+  timeToLimitMs?: number;
+  /** How long ago the engine acted; below 0: never. */
+  engineActedMs?: number;
+}
+
+/** Memory in use; null: not known. */
+export interface Measure {
+  rssBytes: number | null;
+  heapBytes: number | null;
+}
+
 export const decide: {
+  /** When an optimization is due, whether one may run, and the statistics. */
+  Optimizer: new (config?: ConfigMapping) => {
+    due(view: OptimizerView): OptimizationReason | 'none';
+    may(reason: OptimizationReason, isForced: boolean, nowMs: number): boolean;
+    done(
+      reason: OptimizationReason,
+      how: { success: boolean; freedBytes?: number; durationMs?: number; nowMs: number },
+    ): void;
+    readonly state: Readonly<Record<string, number>>;
+  };
+  strategyFor(reason: OptimizationReason, isAggressive: boolean): StrategyName;
+  /** What the next round of a strategy does; no actions: it is through. */
+  strategyPlan(
+    strategy: StrategyName,
+    progress?: { round?: number; elapsedMs?: number; freedBytes?: number | null; usedBytes?: number | null },
+  ): { actions: ActionName[]; share: number; cleans: boolean; flushes: boolean };
+  /** What either fell by, the larger. */
+  freedBytes(before: Measure, after: Measure): number;
   /** Stored numbers by path ("memory.max_memory_mb"); durations in ms. */
   resolveConfig(config: ConfigMapping, options?: ConfigOptions): Record<string, number>;
   /** The highest ratio of a reading over the domains. */
@@ -950,6 +1240,8 @@ export const decide: {
 declare const memguard: {
   BufferManager: typeof BufferManager;
   MemoryMonitor: typeof MemoryMonitor;
+  MemoryOptimizationService: typeof MemoryOptimizationService;
+  QueueMemory: typeof QueueMemory;
   ResourceManager: typeof ResourceManager;
   ResourceStats: typeof ResourceStats;
   ResourceType: typeof ResourceType;

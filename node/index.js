@@ -7,12 +7,16 @@ const { loadConfig } = require('./lib/config');
 const { codes } = require('./lib/errors');
 const { ResourceManager, ResourceStats, ResourceType } = require('./lib/manager');
 const { MemoryMonitor } = require('./lib/monitor');
+const { MemoryOptimizationService } = require('./lib/optimizer');
 const { capabilities, processInfo, rssBytes } = require('./lib/process');
+const { QueueMemory } = require('./lib/queue');
 const { StageBase } = require('./lib/stage');
 
 module.exports = {
   BufferManager,
   MemoryMonitor,
+  MemoryOptimizationService,
+  QueueMemory,
   ResourceManager,
   ResourceStats,
   ResourceType,

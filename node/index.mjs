@@ -4,6 +4,8 @@ export default memguard;
 export const {
   BufferManager,
   MemoryMonitor,
+  MemoryOptimizationService,
+  QueueMemory,
   ResourceManager,
   ResourceStats,
   ResourceType,

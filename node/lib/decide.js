@@ -7,6 +7,7 @@ const config = require('./config');
 const { camel } = require('./names');
 const { named } = require('./sample');
 const { failure, kindOf, requireName } = require('./errors');
+const optimize = require('./optimize');
 
 const readingFields = new Map();
 native.readingFields.forEach((field, index) => {
@@ -157,14 +158,46 @@ function sampleDueMs(ratio, ratePerMs, longestMs) {
   return native.sampleDueMs(ratio, ratePerMs, longestMs);
 }
 
+/** The scheduler of optimizations, their statistics and the degraded mode. */
+class Optimizer {
+  #config;
+  #optimizer = new optimize.Optimizer();
+
+  constructor(mapping) {
+    this.#config = handleOf(mapping);
+  }
+
+  due(view) {
+    return this.#optimizer.due(this.#config, view);
+  }
+
+  may(reason, isForced, nowMs) {
+    return this.#optimizer.may(reason, isForced, nowMs);
+  }
+
+  done(reason, { success, freedBytes = 0, durationMs = 0, nowMs }) {
+    this.#optimizer.done(reason, success, freedBytes, durationMs, nowMs);
+  }
+
+  get state() {
+    return this.#optimizer.state;
+  }
+}
+
+const { freedBytes, strategyFor, strategyPlan } = optimize;
+
 module.exports = {
   LevelTracker,
+  Optimizer,
   Policy,
   budgetBytes,
   bufferFlushAt,
   bufferSizeNext,
+  freedBytes,
   resolveConfig,
   sampleDueMs,
+  strategyFor,
+  strategyPlan,
   trend,
   usage,
 };

@@ -10,10 +10,12 @@ const { defineDisposal } = require('./disposal');
 const { failure, requireFunction, requireName, requireNumber } = require('./errors');
 const { alertsOf, describe } = require('./events');
 const { BYTES_PER_MB, LENGTH, at, named, statsOf } = require('./sample');
-const { callSafely } = require('./report');
+const { Target, optimizeNow } = require('./optimize');
+const { callSafely, emitSafely } = require('./report');
 
 const MS_PER_MINUTE = 60000;
 const TREND_VALUES = 4;
+const TARGET = Symbol('target');
 
 function trendOf(values, offset) {
   return {
@@ -27,14 +29,14 @@ function trendOf(values, offset) {
 class MemoryMonitor extends EventEmitter {
   #core;
   #isShared;
-  #shed = null; // how the owner gives memory back when optimizeMemory() asks
+  #target;
   #managerStats = new Float64Array(7);
 
   constructor(config = {}, options = {}) {
     super();
     this.#isShared = config instanceof Core;
     this.#core = this.#isShared ? config : new Core(config, options);
-    if (this.#isShared) this.#shed = options.shed;
+    this.#target = new Target(this.#core, this.#isShared ? options.shed : null);
     /** Called with the pressure on each sample at or above pressureThreshold. */
     this.pressureCallbacks = [];
     this.#core.onEvent = (event) => this.#deliver(event);
@@ -90,20 +92,12 @@ class MemoryMonitor extends EventEmitter {
   #deliver(event) {
     const { name, payload } = describe(event, this.#core.settings);
     if (name === 'pressure') this.#tellPressure(payload.pressure);
-    this.#emitSafely(name, payload);
+    emitSafely(this, name, payload);
   }
 
   #tellPressure(pressure) {
     for (const callback of [...this.pressureCallbacks]) {
       callSafely(callback, undefined, [pressure], 'a pressure callback');
-    }
-  }
-
-  // As emit(), but a listener that throws neither stops the others nor us.
-  #emitSafely(name, payload) {
-    const values = payload === undefined ? [] : [payload];
-    for (const listener of this.rawListeners(name)) {
-      callSafely(listener, this, values, `a listener of '${name}'`);
     }
   }
 
@@ -221,31 +215,18 @@ class MemoryMonitor extends EventEmitter {
     };
   }
 
+  /** For a MemoryOptimizationService. */
+  get [TARGET]() {
+    return this.#target;
+  }
+
   /* ---- action ------------------------------------------------------------------ */
 
   optimizeMemory(method = 'gc') {
     if (method !== 'gc' && method !== 'aggressive') {
       throw failure('EINVAL', `method is ${JSON.stringify(method)}, allowed: "gc", "aggressive"`);
     }
-    this.#core.pass(false);
-    const beforeStats = this.getCurrentStats();
-    const startNs = process.hrtime.bigint();
-    const success = gc.canCollect();
-    if (method === 'aggressive') this.#shed?.();
-    let freed = this.triggerGc();
-    // What finalizers of the first collection let go of is freed by a second.
-    if (method === 'aggressive') freed += this.triggerGc();
-    const durationMs = Number(process.hrtime.bigint() - startNs) / 1e6;
-    this.#core.pass(false);
-    return {
-      timestamp: Date.now(),
-      method,
-      success,
-      durationMs,
-      freedMemoryMB: freed / BYTES_PER_MB,
-      beforeStats,
-      afterStats: this.getCurrentStats(),
-    };
+    return optimizeNow(this.#target, method);
   }
 
   /* ---- object counters ------------------------------------------------------------ */
@@ -363,4 +344,4 @@ class MemoryMonitor extends EventEmitter {
 
 defineDisposal(MemoryMonitor);
 
-module.exports = { MemoryMonitor };
+module.exports = { MemoryMonitor, TARGET };

@@ -83,4 +83,12 @@ function callSafely(callback, receiver, values, what) {
   }
 }
 
-module.exports = { beginExit, callSafely, isExiting, isThenable, reportOnce, textOf, warn };
+/** As emitter.emit(), but a listener that throws neither stops the others nor us. */
+function emitSafely(emitter, name, payload) {
+  const values = payload === undefined ? [] : [payload];
+  for (const listener of emitter.rawListeners(name)) {
+    callSafely(listener, emitter, values, `a listener of '${name}'`);
+  }
+}
+
+module.exports = { beginExit, callSafely, emitSafely, isExiting, isThenable, reportOnce, textOf, warn };

@@ -48,6 +48,8 @@ from memguard.stage import StageBase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from memguard.optimizer import MemoryOptimizationService
+    from memguard.queue_memory import QueueMemory
     from memguard.resource import ResourceType
 
 __version__ = version
@@ -64,8 +66,10 @@ __all__ = [
     "InvalidError",
     "MemguardError",
     "MemoryMonitor",
+    "MemoryOptimizationService",
     "NoMemoryError",
     "NotFoundError",
+    "QueueMemory",
     "RangeError",
     "ResourceManager",
     "ResourceStats",
@@ -79,11 +83,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """ResourceType is made when first asked for: enum is slow to import."""
-    if name == "ResourceType":
-        from memguard.resource import ResourceType
+# Made when first asked for: what they need is slow to import.
+_LATE = {
+    "MemoryOptimizationService": "optimizer",
+    "QueueMemory": "queue_memory",
+    "ResourceType": "resource",
+}
 
-        globals()[name] = ResourceType
-        return ResourceType
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    """What of the public names is imported late."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    globals()[name] = found
+    return found

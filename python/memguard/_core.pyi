@@ -446,3 +446,52 @@ def _gc_is_observed() -> bool: ...
 def _gc_pauses(generation: int | None, /) -> dict[str, Any]: ...
 def _gc_set_long(ms: float, /) -> None: ...
 def _gc_take_long() -> tuple[list[tuple[int, float, int | None]], int] | None: ...
+
+OPTIMIZER_FIELDS: tuple[str, ...]
+OPTIMIZE_REASONS: tuple[str, ...]
+OPTIMIZE_REPORTS: int
+STRATEGIES: tuple[str, ...]
+LEVELS: tuple[str, ...]
+
+def _optimizer_init() -> bytearray: ...
+def _optimizer_read(state: bytearray, /) -> tuple[float, ...]: ...
+def _optimizer_due(
+    state: bytearray,
+    settings: Settings,
+    now_ms: float,
+    usage: float,
+    level: int,
+    is_growing: bool,
+    time_to_limit_ms: float,
+    engine_acted_ms: float,
+    /,
+) -> int: ...
+def _optimizer_may(
+    state: bytearray, reason: int, is_forced: bool, now_ms: float, /
+) -> bool: ...
+def _optimizer_done(
+    state: bytearray,
+    reason: int,
+    is_success: bool,
+    freed_bytes: int,
+    took_ms: float,
+    now_ms: float,
+    /,
+) -> None: ...
+def _strategy_for(reason: int, is_aggressive: bool, /) -> int: ...
+def _strategy_plan(
+    strategy: int,
+    round: int,
+    elapsed_ms: float,
+    freed_bytes: int | None,
+    used_bytes: int | None,
+    /,
+) -> tuple[tuple[str, ...], float, bool, bool]: ...
+def _freed_bytes(
+    rss_before: int | None,
+    heap_before: int | None,
+    rss_after: int | None,
+    heap_after: int | None,
+    /,
+) -> int: ...
+def _measure() -> tuple[int | None, int | None]: ...

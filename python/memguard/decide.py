@@ -7,13 +7,28 @@ that want to know beforehand what memguard would do, and for tests.
 
 from __future__ import annotations
 
-from memguard import _core
+from memguard import _core, _optimize
+from memguard._optimize import freed_bytes, strategy_for, strategy_plan
 from memguard.config import apply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Self
+
+__all__ = [
+    "LevelTracker",
+    "Optimizer",
+    "buffer_flush_at",
+    "buffer_size_next",
+    "freed_bytes",
+    "resolve_config",
+    "sample_due_ms",
+    "strategy_for",
+    "strategy_plan",
+    "trend",
+    "usage",
+]
 
 
 ACTIONS = ("caches", "pools", "trim", "young", "full", "release", "shed")
@@ -152,3 +167,37 @@ def buffer_size_next(size: int, pressure: float, config: Mapping[str, Any]) -> i
 def buffer_flush_at(size: int, pressure: float, config: Mapping[str, Any]) -> int:
     """The length from which a buffer of `size` should be flushed at `pressure`."""
     return _core.buffer_flush_at(size, pressure, _settings(config))
+
+
+class Optimizer:
+    """When an optimization is due, whether one may run, and the statistics."""
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self._settings = _settings(config or {})
+        self._optimizer = _optimize.Optimizer()
+
+    def due(self, **view: Any) -> str:
+        """Why one is due ("none": it is not) by now_ms, usage, level and, if they
+        are known, is_growing, time_to_limit_ms, engine_acted_ms (how long ago)."""
+        return self._optimizer.due(self._settings, **view)
+
+    def may(self, reason: str, is_forced: bool, now_ms: float) -> bool:
+        """Whether one that is asked for may run."""
+        return self._optimizer.may(reason, is_forced, now_ms)
+
+    def done(
+        self,
+        reason: str,
+        *,
+        success: bool,
+        now_ms: float,
+        freed_bytes: int = 0,
+        duration_ms: float = 0,
+    ) -> None:
+        """Tells how one went; `now_ms` is its end."""
+        self._optimizer.done(reason, success, freed_bytes, duration_ms, now_ms)
+
+    @property
+    def state(self) -> dict[str, float]:
+        """Statistics and mode, as numbers by name."""
+        return self._optimizer.state

@@ -393,37 +393,18 @@ class MemoryMonitor(_core.Monitor):
 
     def optimize_memory(self, method: str = "gc") -> dict[str, Any]:
         """Gives memory back: "gc" collects garbage; "aggressive" also flushes
-        buffers that have a sink, collects twice (what finalizers let go of is
-        freed by the second) and returns free pages of the C allocator.
+        buffers that have a sink, shrinks caches and pools and returns free pages,
+        in rounds until one frees less than 1 %.
 
-        What was freed is measured. Returns timestamp, method, success,
-        duration_ms, collected (objects), freed_memory_mb (resident set; negative
-        if it grew), before_stats, after_stats. Raises InvalidError for another
-        method.
+        Returns the report that MemoryOptimizationService.perform_optimization()
+        does, `method` in place of its own. What was freed is measured. Raises
+        InvalidError for another method.
         """
         if method not in ("gc", "aggressive"):
             raise InvalidError(f'method is {method!r}, allowed: "gc", "aggressive"')
-        before = self.collect_memory_stats()
-        began = time.perf_counter()
-        if method == "aggressive" and self._buffers is not None:
-            self._buffers._flush_sinks()
-        collected = self.trigger_gc()
-        if method == "aggressive":
-            collected += self.trigger_gc()
-            _core._trim()
-        duration_ms = (time.perf_counter() - began) * 1000
-        after = self.collect_memory_stats()
-        was, now = before["rss_mb"], after["rss_mb"]
-        return {
-            "timestamp": time.time(),
-            "method": method,
-            "success": True,
-            "duration_ms": duration_ms,
-            "collected": collected,
-            "freed_memory_mb": None if was is None or now is None else was - now,
-            "before_stats": before,
-            "after_stats": after,
-        }
+        from memguard._optimize import optimize_now  # only who asks pays for it
+
+        return optimize_now(self, method)
 
     # ---- object counters ---------------------------------------------------
 

@@ -268,4 +268,8 @@ extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);
 
+/* ---- optimize.c --------------------------------------------------------- */
+
+int mgpy_add_optimize(PyObject *module, mgpy_state *state);
+
 #endif

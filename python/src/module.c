@@ -152,7 +152,7 @@ static int module_exec(PyObject *module) {
       mgpy_add_errors, mgpy_add_settings, mgpy_add_sample,
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
-      mgpy_add_gc};
+      mgpy_add_gc, mgpy_add_optimize};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;

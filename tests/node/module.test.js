@@ -12,7 +12,8 @@ test('the smallest program that runs everywhere', () => {
 
 test('names', () => {
   expect(Object.keys(memguard).sort()).toEqual([
-    'BufferManager', 'MemoryMonitor', 'ResourceManager', 'ResourceStats', 'ResourceType', 'StageBase',
+    'BufferManager', 'MemoryMonitor', 'MemoryOptimizationService', 'QueueMemory', 'ResourceManager', 'ResourceStats',
+    'ResourceType', 'StageBase',
     'capabilities', 'decide', 'errorCodes', 'loadConfig', 'processInfo', 'rssBytes', 'version',
   ]);
 });

@@ -70,7 +70,8 @@ test('loaded many times in one isolate', async () => {
 test('as a module', async () => {
   const { names, same, items } = await runJson('import.mjs');
   expect(names).toEqual([
-    'BufferManager', 'MemoryMonitor', 'ResourceManager', 'ResourceStats', 'ResourceType', 'StageBase',
+    'BufferManager', 'MemoryMonitor', 'MemoryOptimizationService', 'QueueMemory', 'ResourceManager', 'ResourceStats',
+    'ResourceType', 'StageBase',
     'capabilities', 'decide', 'default', 'errorCodes', 'loadConfig', 'processInfo', 'rssBytes', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);

@@ -2,6 +2,8 @@
 import memguard, {
   BufferManager,
   MemoryMonitor,
+  MemoryOptimizationService,
+  QueueMemory,
   ResourceManager,
   ResourceStats,
   ResourceType,
@@ -86,6 +88,22 @@ async function main(): Promise<void> {
   const best: number = decide.usage({ rss_bytes: 1 }, { max_memory_mb: 1 }).usage;
   console.log(due, level, best, decide.trend([[0, 1], [1, null]]).points, loadConfig('x.json'));
   console.log(version, memguard.version, capabilities.gcHooks, processInfo().threads, rss, freed, trend, used, kind, length, size);
+
+  const service = new MemoryOptimizationService({ memoryOptimization: { threshold: '75%' } }, { monitor });
+  service.registerStrategy('sessions', async ({ reason, signal }) => signal.aborted || reason === 'emergency', { priority: 5 });
+  service.registerCleanup(() => undefined);
+  service.setConnectionPool({ getStats: () => ({ active: 1, idle: 2 }) });
+  service.on('optimization:completed', (done) => console.log(done.freedMemoryMB.toFixed(1), done.optimizations[0]?.outcome));
+  service.start();
+  const report = await service.performOptimization('emergency', { force: true });
+  const queue = new QueueMemory(service).attach({ name: 'jobs' });
+  const status = queue.getMemoryStatus();
+  console.log(queue.name, report.method, status.health.degraded, status.optimization.successRate, service.getConfig().intervalMs);
+  // @ts-expect-error not a reason
+  void service.performOptimization('bored');
+  const plan = decide.strategyPlan('aggressive', { round: 1, freedBytes: null });
+  console.log(plan.actions, new decide.Optimizer().due({ nowMs: 0, usage: 0.9, level: 'high' }));
+  await service.close();
 
   try {
     manager.updateConfig({ max_memory_mb: -1 });

@@ -69,3 +69,37 @@ describe('buffer.json', () => {
     expect(operations[row.op](row.size, row.pressure, row.config)).toBe(row.expect);
   });
 });
+
+describe('optimize.json', () => {
+  const kinds = {
+    run({ config, steps, state = {} }) {
+      const optimizer = new decide.Optimizer(config);
+      const does = {
+        due: ([view]) => optimizer.due(named(view)),
+        may: (values) => optimizer.may(...values),
+        done([reason, success, freedBytes, durationMs, nowMs]) {
+          return optimizer.done(reason, { success, freedBytes, durationMs, nowMs });
+        },
+      };
+      for (const [op, ...values] of steps) {
+        const expected = op === 'done' ? undefined : values.pop();
+        expect([op, values, does[op](values)]).toEqual([op, values, expected]);
+      }
+      expect(optimizer.state).toMatchObject(named(state));
+    },
+    strategy({ reason, aggressive, expect: expected }) {
+      expect(decide.strategyFor(reason, aggressive)).toBe(expected);
+    },
+    plan({ strategy, progress: [round, elapsedMs, freedBytes, usedBytes], expect: expected }) {
+      expect(decide.strategyPlan(strategy, { round, elapsedMs, freedBytes, usedBytes })).toEqual(expected);
+    },
+    freed({ before, after, expect: expected }) {
+      const measure = ([rssBytes, heapBytes]) => ({ rssBytes, heapBytes });
+      expect(decide.freedBytes(measure(before), measure(after))).toBe(expected);
+    },
+  };
+  const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+  const named = (row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [camel(name), value]));
+
+  test.each(rowsOf('optimize.json'))('%s', (_, row) => kinds[row.op](row));
+});

@@ -60,6 +60,32 @@ CONTRACT = {
         "on",
         "off",
     ],
+    "MemoryOptimizationService": [
+        "start",
+        "stop",
+        "perform_optimization",
+        "register_strategy",
+        "register_cleanup",
+        "set_connection_pool",
+        "create_usage_snapshot",
+        "get_usage_snapshots",
+        "get_optimization_history",
+        "get_service_stats",
+        "get_memory_monitor",
+        "get_config",
+        "update_config",
+        "on",
+        "off",
+    ],
+    "QueueMemory": [
+        "optimize_memory",
+        "get_memory_status",
+        "get_memory_optimization_history",
+        "create_memory_snapshot",
+        "update_memory_optimization_config",
+        "attach",
+        "detach",
+    ],
     "BufferManager": [
         "active_buffers",
         "buffer_stats",
@@ -88,6 +114,8 @@ def test_the_names_hosts_use() -> None:
             "ResourceManager": manager,
             "MemoryMonitor": manager.memory_monitor,
             "BufferManager": manager.buffer_manager,
+            "MemoryOptimizationService": memguard.MemoryOptimizationService,
+            "QueueMemory": memguard.QueueMemory,
         }
         for kind, names in CONTRACT.items():
             missing = [name for name in names if not hasattr(objects[kind], name)]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leaks_optimizer
 import memguard
 import pytest
 from memguard import decide
@@ -92,15 +93,25 @@ class World:
         self.monitor.on("stats:collected", lambda stats: None)
         self.monitor.register_pressure_callback(lambda: None)
         self.tracker = decide.LevelTracker({})
+        self.service = memguard.MemoryOptimizationService(monitor=self.monitor)
+        self.service.set_connection_pool(self)
+        self.optimizer = decide.Optimizer()
         self.path = str(folder / "file")
         self.config = str(folder / "config.json")
         Path(self.config).write_text('{"memory": {"max_memory_mb": 100}}')
+
+    def get_stats(self) -> dict[str, int]:
+        return {"idle": 1}
+
+    def trim(self) -> None:
+        """As a connection pool."""
 
     def fail(self, items: list[int]) -> None:
         raise ValueError
 
     def close(self) -> None:
         self.bad.clear()
+        self.service.close()
         self.manager.close()
         self.buffers.close()
 
@@ -234,6 +245,13 @@ def decisions(w: World) -> None:
     decide.buffer_flush_at(5, 0.5, {})
     decide.sample_due_ms(0.5, 0.1, 1000)
     w.tracker.update(0.5, 1)
+    decide.strategy_plan(decide.strategy_for("manual", True))
+    decide.freed_bytes((1, None), (0, None))
+    w.optimizer.due(now_ms=1, usage=0.5, level="normal")
+    w.optimizer.may("manual", False, 1)
+    w.optimizer.done("manual", success=True, now_ms=1)
+    dict(w.optimizer.state)
+    refused(ValueError, lambda: decide.strategy_for("none at all", True))
     refused(TypeError, lambda: decide.trend([5]))  # type: ignore[list-item]
 
 
@@ -430,6 +448,8 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
         ],
     ),
 }
+CASES |= leaks_optimizer.CASES
+SLOW_CASES |= leaks_optimizer.SLOW_CASES
 
 
 @pytest.fixture
@@ -479,6 +499,8 @@ def test_every_public_name_is_called() -> None:
         memguard.MemoryMonitor,
         memguard.BufferManager,
         memguard.StageBase,
+        memguard.MemoryOptimizationService,
+        memguard.QueueMemory,
     ]
     public = {
         f"{cls.__name__}.{name}"

@@ -96,3 +96,43 @@ def test_policy(row: dict[str, Any]) -> None:
 def test_budget_bytes(row: dict[str, Any]) -> None:
     usage = numbers({"usage": row["usage"]})["usage"]
     assert decide.budget_bytes(row["limit_bytes"], usage) == row["expect"]
+
+
+def run_optimizer(row: dict[str, Any]) -> None:
+    optimizer = decide.Optimizer(row["config"])
+    for op, *values in row["steps"]:
+        if op == "due":
+            view, reason = values
+            assert optimizer.due(**view) == reason, view
+        elif op == "may":
+            *asked, may = values
+            assert optimizer.may(*asked) is may, asked
+        else:
+            assert op == "done"
+            reason, success, freed, took, now = values
+            optimizer.done(
+                reason, success=success, freed_bytes=freed, duration_ms=took, now_ms=now
+            )
+    wanted = row.get("state", {})
+    assert {name: optimizer.state[name] for name in wanted} == wanted
+
+
+def plan(row: dict[str, Any]) -> None:
+    names = ("round", "elapsed_ms", "freed_bytes", "used_bytes")
+    progress = dict(zip(names, row["progress"], strict=True))
+    wanted = row["expect"]
+    made = decide.strategy_plan(row["strategy"], **progress)
+    assert made._asdict() == {**wanted, "actions": tuple(wanted["actions"])}
+
+
+@rows("optimize.json")
+def test_optimize(row: dict[str, Any]) -> None:
+    if row["op"] == "run":
+        run_optimizer(row)
+    elif row["op"] == "plan":
+        plan(row)
+    elif row["op"] == "strategy":
+        assert decide.strategy_for(row["reason"], row["aggressive"]) == row["expect"]
+    else:
+        before, after = tuple(row["before"]), tuple(row["after"])
+        assert decide.freed_bytes(before, after) == row["expect"]

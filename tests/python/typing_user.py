@@ -10,6 +10,8 @@ import memguard
 from memguard import (
     BufferManager,
     MemoryMonitor,
+    MemoryOptimizationService,
+    QueueMemory,
     ResourceManager,
     ResourceStats,
     ResourceType,
@@ -107,11 +109,43 @@ def use_buffers() -> int:
         return flushes
 
 
+def drop_sessions(context: dict[str, Any]) -> None:
+    """A strategy."""
+    print(context["reason"])
+
+
+class Queue:
+    """A queue manager."""
+
+
+def use_service() -> float:
+    """Uses the optimizer."""
+    config = {"memoryOptimization": {"threshold": 75}}
+    with MemoryOptimizationService(config, profile="queue-production") as service:
+        service.register_strategy("sessions", drop_sessions, priority=5)
+        service.register_cleanup(lambda: None)
+        service.on("optimization:completed", on_stats)
+        service.start()
+        memory = QueueMemory(service)
+        memory.attach(Queue())
+        report: dict[str, Any] = memory.optimize_memory(aggressive=True)
+        status = memory.get_memory_status()
+        monitor: MemoryMonitor = service.get_memory_monitor()
+        print(status["health"]["degraded"], monitor.is_monitoring)
+        memory.detach()
+        service.off("optimization:completed", on_stats)
+        freed: float = report["freed_memory_mb"]
+        return freed
+
+
 def use_decisions() -> str:
     """Asks what would be decided."""
     resolved: dict[str, float] = decide.resolve_config({}, profile="development")
     ratio, domain = decide.usage({"rss_bytes": 1 << 20}, {"max_memory_mb": 2})
     tracker = decide.LevelTracker({"high_water_mark_percent": 40})
+    actions: tuple[str, ...] = decide.strategy_plan("standard").actions
+    optimizer = decide.Optimizer({"gc_interval": "1m"})
+    print(actions, optimizer.due(now_ms=0, usage=0.5, level="normal"))
     print(resolved["memory.max_memory_mb"], domain, decide.trend([(0.0, 1)]))
     return tracker.update(ratio, 0.0)
 
@@ -122,7 +156,8 @@ def main() -> None:
         stats = use_manager(Path(folder) / "file")
     if stats.memory_usage_mb is not None:
         print(stats.memory_usage_mb / 2, stats.buffer_count + stats.temp_files)
-    print(use_monitor(), use_buffers(), use_decisions(), ResourceType.BUFFER.value)
+    print(use_service(), use_monitor(), use_buffers(), use_decisions())
+    print(ResourceType.BUFFER.value)
     with Stage({"resource_manager": {"max_memory_mb": 512}}) as stage:
         stage.process(b"packet")
     try:

@@ -35,7 +35,8 @@ export type MemguardErrorCode =
   | 'ERR_MEMGUARD_ABSENT'
   | 'ERR_MEMGUARD_EXISTS'
   | 'ERR_MEMGUARD_NOT_FOUND'
-  | 'ERR_MEMGUARD_HOST';
+  | 'ERR_MEMGUARD_HOST'
+  | 'ERR_MEMGUARD_TIMEOUT';
 
 /**
  * What memguard throws: a `TypeError` for INVALID and TYPE, a `RangeError` for
@@ -62,7 +63,8 @@ export const errorCodes: Readonly<
     | 'EABSENT'
     | 'EEXISTS'
     | 'ENOTFOUND'
-    | 'EHOST',
+    | 'EHOST'
+    | 'ETIMEOUT',
     MemguardErrorCode
   >
 >;

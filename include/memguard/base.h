@@ -54,7 +54,8 @@ extern "C" {
   X(EABSENT, 9, "ERR_MEMGUARD_ABSENT", "not available here")          \
   X(EEXISTS, 10, "ERR_MEMGUARD_EXISTS", "already exists")             \
   X(ENOTFOUND, 11, "ERR_MEMGUARD_NOT_FOUND", "not found")             \
-  X(EHOST, 12, "ERR_MEMGUARD_HOST", "a callback of the host failed")
+  X(EHOST, 12, "ERR_MEMGUARD_HOST", "a callback of the host failed")  \
+  X(ETIMEOUT, 13, "ERR_MEMGUARD_TIMEOUT", "waited too long")
 
 typedef enum mg_status {
 #define MG_STATUS_ENUM(name, value, code, text) MG_##name = value,

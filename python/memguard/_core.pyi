@@ -52,6 +52,9 @@ class NotFoundError(MemguardError, KeyError):
 class HostError(MemguardError):
     """A callback of the program failed."""
 
+class WaitTimeoutError(MemguardError, TimeoutError):
+    """Waited as long as allowed, in vain."""
+
 def rss_bytes() -> int | None:
     """Resident set of this process in bytes, read now; None without /proc."""
 

@@ -19,6 +19,7 @@
 #define ERROR_CLASS_EEXISTS "ExistsError"
 #define ERROR_CLASS_ENOTFOUND "NotFoundError"
 #define ERROR_CLASS_EHOST "HostError"
+#define ERROR_CLASS_ETIMEOUT "WaitTimeoutError"
 
 #define ERROR_BASE_OK NULL
 #define ERROR_BASE_EINVAL &PyExc_ValueError
@@ -33,6 +34,7 @@
 #define ERROR_BASE_EEXISTS &PyExc_ValueError
 #define ERROR_BASE_ENOTFOUND &PyExc_KeyError
 #define ERROR_BASE_EHOST NULL
+#define ERROR_BASE_ETIMEOUT &PyExc_TimeoutError
 
 typedef struct error_row {
   const char *class_name; /* NULL: no error */

@@ -32,6 +32,7 @@ test('error codes', () => {
     EEXISTS: 'ERR_MEMGUARD_EXISTS',
     ENOTFOUND: 'ERR_MEMGUARD_NOT_FOUND',
     EHOST: 'ERR_MEMGUARD_HOST',
+    ETIMEOUT: 'ERR_MEMGUARD_TIMEOUT',
   });
 });
 

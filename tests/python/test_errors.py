@@ -19,6 +19,7 @@ TABLE = [
     (memguard.ExistsError, ValueError, "ERR_MEMGUARD_EXISTS"),
     (memguard.NotFoundError, KeyError, "ERR_MEMGUARD_NOT_FOUND"),
     (memguard.HostError, RuntimeError, "ERR_MEMGUARD_HOST"),
+    (memguard.WaitTimeoutError, TimeoutError, "ERR_MEMGUARD_TIMEOUT"),
 ]
 
 

@@ -49,14 +49,45 @@ from memguard.stage import StageBase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from memguard._caches import (
+        Registration,
+        cache_stats,
+        pool_stats,
+        register_cache,
+        register_pool,
+    )
+    from memguard.connection_pool import (
+        AsyncManagedConnectionPool,
+        ManagedConnectionPool,
+    )
     from memguard.optimizer import MemoryOptimizationService
     from memguard.queue_memory import QueueMemory
     from memguard.resource import ResourceType
+    from memguard.reuse import IndicatorCache, ReusePool, RingBuffer
 
 __version__ = version
 
+# Imported when first asked for: most programs need few of them, and enum, which
+# ResourceType is made of, is slow to import.
+_LAZY = {
+    "AsyncManagedConnectionPool": "connection_pool",
+    "IndicatorCache": "reuse",
+    "ManagedConnectionPool": "connection_pool",
+    "MemoryOptimizationService": "optimizer",
+    "QueueMemory": "queue_memory",
+    "Registration": "_caches",
+    "ResourceType": "resource",
+    "ReusePool": "reuse",
+    "RingBuffer": "reuse",
+    "cache_stats": "_caches",
+    "pool_stats": "_caches",
+    "register_cache": "_caches",
+    "register_pool": "_caches",
+}
+
 __all__ = [
     "AbsentError",
+    "AsyncManagedConnectionPool",
     "BufferManager",
     "ClosedError",
     "ConfigKeyError",
@@ -64,7 +95,9 @@ __all__ = [
     "ConflictError",
     "ExistsError",
     "HostError",
+    "IndicatorCache",
     "InvalidError",
+    "ManagedConnectionPool",
     "MemguardError",
     "MemoryMonitor",
     "MemoryOptimizationService",
@@ -72,33 +105,31 @@ __all__ = [
     "NotFoundError",
     "QueueMemory",
     "RangeError",
+    "Registration",
     "ResourceManager",
     "ResourceStats",
     "ResourceType",
+    "ReusePool",
+    "RingBuffer",
     "StageBase",
     "SystemCallError",
     "WaitTimeoutError",
+    "cache_stats",
     "load_config",
+    "pool_stats",
     "process_info",
+    "register_cache",
+    "register_pool",
     "rss_bytes",
     "version",
 ]
 
 
-# Made when first asked for: what they need is slow to import.
-_LATE = {
-    "MemoryOptimizationService": "optimizer",
-    "QueueMemory": "queue_memory",
-    "ResourceType": "resource",
-}
-
-
 def __getattr__(name: str) -> object:
-    """What of the public names is imported late."""
-    if name not in _LATE:
+    """A name that stands in another module, kept here from then on."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    found = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    module = __import__(f"{__name__}.{_LAZY[name]}", fromlist=[name])
+    found: object = getattr(module, name)
     globals()[name] = found
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import count
 
 from memguard import _core, _life, _log
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
+    from memguard._caches import Registration
     from memguard.config import Path
 
     T = TypeVar("T")
@@ -252,6 +254,13 @@ class ResourceManager(_core.Manager):
         entries = list(self._entries.values())
         return [entry.function for entry in entries if not entry.args]
 
+    def register_cache(self, cache: Any, **options: Any) -> Registration:
+        """memguard.register_cache() until clean-up, which unregisters it."""
+        from memguard._caches import _register_cache
+
+        self._note_use()
+        return _register_cache(cache, id(self), **options)
+
     def _register(
         self, kind: str, function: Callable[..., object], *args: object
     ) -> int:
@@ -299,6 +308,8 @@ class ResourceManager(_core.Manager):
             self.buffer_manager.cleanup_all_buffers()
         finally:
             left = self._cleanup()[2]
+            if caches := sys.modules.get("memguard._caches"):
+                caches.unregister_of(id(self))
             self._is_cleaned = True
             if not self.closed:  # a clean-up may have closed it
                 self.memory_monitor._stop()

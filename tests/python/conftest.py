@@ -3,6 +3,7 @@
 import logging
 import mmap
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import memguard
 import pytest
+from sockets import echoing
 
 MB = 1048576
 
@@ -79,6 +81,19 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         return messages
 
     return take
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call of shrink() does it all, however slow the machine is now."""
+    monkeypatch.setattr("memguard._caches.BUDGET_S", 60.0)
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    """Listens on the loopback interface and echoes."""
+    with echoing() as listener:
+        yield listener
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Every public function, called again and again, leaves nothing behind: no block
 of Python, no byte of malloc, no descriptor."""
 
+import asyncio
 import contextlib
 import ctypes
 import gc
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leak_cases_reuse
 import leaks_optimizer
 import memguard
 import pytest
@@ -96,6 +98,7 @@ class World:
         self.service = memguard.MemoryOptimizationService(monitor=self.monitor)
         self.service.set_connection_pool(self)
         self.optimizer = decide.Optimizer()
+        self.loop = asyncio.new_event_loop()
         self.path = str(folder / "file")
         self.config = str(folder / "config.json")
         Path(self.config).write_text('{"memory": {"max_memory_mb": 100}}')
@@ -110,6 +113,7 @@ class World:
         raise ValueError
 
     def close(self) -> None:
+        self.loop.close()
         self.bad.clear()
         self.service.close()
         self.manager.close()
@@ -451,6 +455,8 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
 CASES |= leaks_optimizer.CASES
 SLOW_CASES |= leaks_optimizer.SLOW_CASES
 
+CASES |= leak_cases_reuse.CASES
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
@@ -501,6 +507,12 @@ def test_every_public_name_is_called() -> None:
         memguard.StageBase,
         memguard.MemoryOptimizationService,
         memguard.QueueMemory,
+        memguard.AsyncManagedConnectionPool,
+        memguard.IndicatorCache,
+        memguard.ManagedConnectionPool,
+        memguard.Registration,
+        memguard.ReusePool,
+        memguard.RingBuffer,
     ]
     public = {
         f"{cls.__name__}.{name}"

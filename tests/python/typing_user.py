@@ -150,6 +150,47 @@ def use_decisions() -> str:
     return tracker.update(ratio, 0.0)
 
 
+class Connection:
+    """Of some library."""
+
+    def close(self) -> None:
+        """Ends."""
+
+
+def use_caches() -> int:
+    """Has caches and pools shrink."""
+    prices: dict[str, float] = {}
+    told: list[str] = []
+    with memguard.register_cache(
+        prices, name="prices", on_evict=lambda key, value: told.append(key)
+    ) as handle:
+        entries: dict[str, Any] = handle.get_stats()
+    frames = memguard.ReusePool(lambda: bytearray(10), max_size=5)
+    with frames.using() as frame:
+        frame.append(1)
+    frames.close()
+    cache = memguard.IndicatorCache(max_entries=10)
+    key = cache.make_key("BTC", "1m", "ema", {"period": 20}, 1700000000)
+    value: float = cache.get_or_compute(key, lambda: 1.5)
+    ring = memguard.RingBuffer(max_candles=5, columns=("price",))
+    ring.append(value)
+    newest: memoryview = ring.column("price", 1)
+    with (
+        memguard.ManagedConnectionPool(Connection, 2, idle_timeout=60) as pool,
+        pool.connection(timeout=5) as connection,
+    ):
+        print(connection, entries, newest[0])
+        return pool.get_stats()["active"] + len(memguard.pool_stats())
+
+
+async def use_asyncio() -> bool:
+    """The same in an event loop."""
+    async with memguard.AsyncManagedConnectionPool(Connection) as pool:
+        async with pool.connection() as connection:
+            print(connection)
+        return pool.closed
+
+
 def main() -> None:
     """Uses everything."""
     with tempfile.TemporaryDirectory() as folder:

@@ -787,6 +787,9 @@ export class ResourceManager {
     body: (value: Value) => Result,
   ): Result;
 
+  /** {@link registerCache} until clean-up, which unregisters it. @throws {MemguardError} */
+  registerCache<Cache extends object>(cache: Cache, options?: CacheOptions<Cache>): Registration;
+
   /** As {@link MemoryMonitor.checkMemoryPressure}. */
   getMemoryPressure(): number;
   /** @throws {MemguardError} CLOSED. */
@@ -1065,6 +1068,302 @@ export class StageBase {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+// --- Caches and pools ------------------------------------------------------------------------
+
+/** What a cache holds, by its kind. */
+export type CacheKey<Cache> = Cache extends ReadonlyMap<infer Key, unknown>
+  ? Key
+  : Cache extends ReadonlySet<infer Member>
+    ? Member
+    : any;
+export type CacheValue<Cache> = Cache extends ReadonlyMap<unknown, infer Value>
+  ? Value
+  : Cache extends ReadonlySet<infer Member>
+    ? Member
+    : any;
+
+export interface CacheOptions<Cache> {
+  /** For statistics and warnings. Default: the name of its class or function. */
+  name?: string | null | undefined;
+  /** Entries that stay whatever the pressure. Default 0. What shrinks itself is left
+   * alone while it holds no more. */
+  minEntries?: number | undefined;
+  /** Entries of an object with `shrink(share)`, where `size` does not tell. */
+  sizeOf?: ((cache: Cache) => number) | null | undefined;
+  /** Called for each entry taken out. Not for what shrinks itself. */
+  onEvict?: ((key: CacheKey<Cache>, value: CacheValue<Cache>) => unknown) | null | undefined;
+}
+
+/** Statistics of a registered cache. */
+export interface CacheStats {
+  name: string;
+  /** Now; null if unknown. */
+  entries: number | null;
+  /** Calls that took something out. */
+  shrinks: number;
+  /** Entries taken out. */
+  dropped: number;
+  failures: number;
+}
+
+/** Statistics of a registered pool. */
+export interface PoolStats {
+  name: string;
+  /** Null if the pool has no `getStats()` that tells. */
+  active: number | null;
+  idle: number | null;
+  shrinks: number;
+  /** Members given up. */
+  dropped: number;
+  failures: number;
+}
+
+/** What {@link registerCache} and {@link registerPool} return. The registration lasts without it, too. */
+export interface Registration {
+  readonly name: string;
+  readonly isPool: boolean;
+  /** Ends it, and lets the cache go. Idempotent. */
+  unregister(): void;
+  getStats(): CacheStats | PoolStats;
+  [Symbol.dispose](): void;
+}
+
+/**
+ * Has a cache give up entries under memory pressure: a quarter of them at level
+ * elevated, half at high, all at critical, down to `minEntries`.
+ *
+ * What goes first: of a `Map`, a `Set` and a plain object the oldest insertion; of
+ * an `lru-cache` what its `pop()` evicts, or with `onEvict` the same entry by
+ * `delete()`; an object with `shrink(share)`, or a function, is called with the
+ * share, 0 to 1, and returns how many entries it dropped, or a promise of that, or
+ * nothing. One call works for 50 ms at most, the next goes on. A plain object is
+ * listed at once: some 500 ms for a million keys, so make it a `Map`.
+ *
+ * The cache is held weakly and leaves by itself when it is collected. A function is
+ * held until unregister(). `onEvict` holds what it closes over.
+ * @throws {MemguardError} TYPE, RANGE, INVALID (an option that cannot work), EXISTS.
+ */
+export function registerCache<Cache extends object>(cache: Cache, options?: CacheOptions<Cache>): Registration;
+
+/**
+ * Has a pool give up idle members under memory pressure, after the caches.
+ * `trim(share)`, called on the pool, or else its method of that name gives up that
+ * share of what is idle, 0 to 1, and returns how many, or a promise of that, or
+ * nothing. If the pool has a `getStats()` with `active` and `idle`, statistics show
+ * them. {@link ManagedConnectionPool} and {@link ReusePool} register themselves.
+ * Held weakly.
+ * @throws {MemguardError} TYPE, EXISTS.
+ */
+export function registerPool<Pool extends object>(
+  pool: Pool,
+  options?: { trim?: ((this: Pool, share: number) => unknown) | null | undefined; name?: string | null | undefined },
+): Registration;
+
+/** Statistics of each registered cache, oldest registration first. */
+export function cacheStats(): CacheStats[];
+/** Statistics of each registered pool, oldest registration first. */
+export function poolStats(): PoolStats[];
+
+export interface ConnectionPoolOptions<Connection> {
+  /** Idle, in use and being made together. Default 10. */
+  maxConnections?: number | undefined;
+  /** Default: `close()`, `end()` or `destroy()` of the connection, whichever it has. */
+  close?: ((connection: Connection) => unknown) | undefined;
+  /** Default: whether `destroyed` or `closed` is true. Answers at once. */
+  isClosed?: ((connection: Connection) => boolean) | undefined;
+  /** Seconds after which an idle connection is closed. Default 300. */
+  idleTimeout?: number | undefined;
+  /** For statistics and warnings. */
+  name?: string | undefined;
+}
+
+/**
+ * At most `maxConnections`, made by `factory()`, which may return a promise, when
+ * none is idle. Has no timer: stale connections are removed when it is used, by
+ * `prune()` and under memory pressure, when idle ones are closed as well. A `close`
+ * or `isClosed` that fails is reported, and the connection is gone.
+ */
+export class ManagedConnectionPool<Connection extends object = any> {
+  /** @throws {MemguardError} TYPE, RANGE. */
+  constructor(factory: () => Connection | Promise<Connection>, options?: ConnectionPoolOptions<Connection>);
+  /**
+   * A connection, the one used last if some are idle. Waits, first come first
+   * served, for `timeout` seconds; without one for as long as it takes.
+   * @throws {MemguardError} TIMEOUT, CLOSED (also if closed meanwhile), TYPE, RANGE;
+   * and what `factory` throws: others that wait go on.
+   */
+  acquire(options?: { timeout?: number | null | undefined }): Promise<Connection>;
+  /**
+   * Takes a connection back: for whoever waits longest, else it is idle. One that is
+   * closed, or to be discarded, is removed.
+   * @throws {MemguardError} CONFLICT (released twice), NOT_FOUND (not of this pool).
+   */
+  release(connection: Connection, options?: { discard?: boolean | undefined }): void;
+  /** acquire(), `body(connection)`, release(), whatever happens. */
+  connection<Result>(
+    body: (connection: Connection) => Result | Promise<Result>,
+    options?: { timeout?: number | null | undefined },
+  ): Promise<Result>;
+  /** Removes idle connections that are closed or idle for too long. @returns how many. */
+  prune(): number;
+  /**
+   * prune(), and closes that share of the other idle ones, longest idle first; what
+   * is asynchronous of it goes on. @param share 0 to 1; default 1. @returns how many are gone.
+   */
+  trim(share?: number): number;
+  getStats(): {
+    /** Also those being made. */
+    active: number;
+    idle: number;
+    waiting: number;
+    max: number;
+    created: number;
+    /** By the pool or found closed. */
+    closed: number;
+    timedOut: number;
+    /** Of factory, close and isClosed. */
+    failures: number;
+  };
+  readonly isClosed: boolean;
+  /**
+   * Closes idle connections, ends all waiting with CLOSED; those in use are closed
+   * when they come back. Idempotent.
+   * @returns settles when what is being closed is; never rejects.
+   */
+  close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Objects that are costly to make, used again. Gives up idle ones under memory
+ * pressure. What acquire() hands out is the program's: one that does not come back
+ * is no leak of the pool.
+ */
+export class ReusePool<Item = any> {
+  /**
+   * `reset(item)` is called when one comes back; if it fails that is reported and the
+   * item let go. `maxSize` idle ones at most are kept; default 64.
+   * @throws {MemguardError} TYPE, RANGE.
+   */
+  constructor(
+    factory: () => Item,
+    options?: {
+      reset?: ((item: Item) => unknown) | null | undefined;
+      maxSize?: number | undefined;
+      name?: string | undefined;
+    },
+  );
+  /** An idle object, or a new one. @throws {MemguardError} CLOSED; what `factory` throws. */
+  acquire(): Item;
+  /** @throws {MemguardError} CONFLICT: it is idle already. */
+  release(item: Item): void;
+  /** acquire(), `body(item)`, release() when it returns, throws or settles. */
+  using<Result>(body: (item: Item) => Result): Result;
+  /** Lets go of that share of the idle objects. @param share 0 to 1; default 1. @returns how many. */
+  trim(share?: number): number;
+  getStats(): {
+    /** Out, also those that will not come back. */
+    active: number;
+    idle: number;
+    max: number;
+    created: number;
+    acquired: number;
+    released: number;
+    dropped: number;
+  };
+  /** Lets go of the idle objects; acquire() throws from now on. Idempotent. */
+  close(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A part of a key: text, a number, a date, or a short list or mapping of those. */
+export type KeyPart =
+  | string
+  | number
+  | bigint
+  | boolean
+  | Date
+  | null
+  | undefined
+  | readonly KeyPart[]
+  | { readonly [name: string]: KeyPart };
+
+/**
+ * Computed values by keys of stable metadata, least recently used out first. A key
+ * says what was computed and never holds the data it was computed from: the time of
+ * the last candle stands for that. Gives up entries under memory pressure.
+ */
+export class IndicatorCache<Value = any> {
+  /** `maxEntries`: default 1000. @throws {MemguardError} TYPE, RANGE. */
+  constructor(options?: { maxEntries?: number | undefined; name?: string | undefined });
+  /**
+   * A key; the order of named parameters does not count.
+   * @throws {MemguardError} TYPE for anything that is data (an array of more than 64
+   * values, a typed array, an object of a class), INVALID for NaN; both name the part.
+   */
+  static makeKey(
+    symbol: KeyPart,
+    timeframe: KeyPart,
+    indicator: KeyPart,
+    params?: KeyPart,
+    candleTime?: KeyPart,
+  ): string;
+  /**
+   * The value of `key`, or else what `compute()` returns, which is kept. A promise is
+   * kept as it is, so that calls meanwhile share it, and forgotten if it rejects.
+   * @throws {MemguardError} TYPE; what `compute` throws.
+   */
+  getOrCompute<Computed extends Value>(key: string, compute: () => Computed): Computed;
+  has(key: string): boolean;
+  readonly size: number;
+  /** Forgets all entries. */
+  clear(): void;
+  getStats(): {
+    entries: number;
+    maxEntries: number;
+    hits: number;
+    misses: number;
+    /** 0 to 1. */
+    hitRatio: number;
+    /** Because it was full. */
+    evicted: number;
+    /** Under pressure. */
+    dropped: number;
+  };
+}
+
+/** The newest `maxCandles` rows of numbers, by column, in memory taken once. */
+export class RingBuffer<Column extends string = 'time' | 'open' | 'high' | 'low' | 'close' | 'volume'> {
+  /**
+   * `maxCandles`: default 200. `columns`: default time, open, high, low, close, volume.
+   * @throws {MemguardError} TYPE, RANGE, INVALID.
+   */
+  constructor(options?: { maxCandles?: number | undefined; columns?: readonly Column[] | undefined });
+  readonly columns: Column[];
+  readonly maxCandles: number;
+  /** Rows there are. */
+  readonly length: number;
+  /**
+   * Adds a row, a number for each column; drops the oldest if it is full. Allocates
+   * nothing. @throws {MemguardError} INVALID (too few, too many), TYPE; then nothing
+   * has changed.
+   */
+  append(...values: number[]): void;
+  /**
+   * The newest `n` numbers of a column, oldest of them first; all there are without
+   * `n`. A view without a copy: the next append() leaves it as it is, later ones
+   * overwrite it from its old end. Not to be written to.
+   * @throws {MemguardError} INVALID (no such column), TYPE, RANGE.
+   */
+  column(name: Column, n?: number | null): Float64Array;
+  /** column() of each column, by name. */
+  latest(n?: number | null): Record<Column, Float64Array>;
+  /** Forgets all rows. */
+  clear(): void;
+}
+
 // --- The process ---------------------------------------------------------------------------------
 
 /** Resident set of this process now, in bytes; NaN without /proc. About 1 µs. */
@@ -1241,18 +1540,26 @@ export const decide: {
 
 declare const memguard: {
   BufferManager: typeof BufferManager;
+  IndicatorCache: typeof IndicatorCache;
+  ManagedConnectionPool: typeof ManagedConnectionPool;
   MemoryMonitor: typeof MemoryMonitor;
   MemoryOptimizationService: typeof MemoryOptimizationService;
   QueueMemory: typeof QueueMemory;
   ResourceManager: typeof ResourceManager;
   ResourceStats: typeof ResourceStats;
   ResourceType: typeof ResourceType;
+  ReusePool: typeof ReusePool;
+  RingBuffer: typeof RingBuffer;
   StageBase: typeof StageBase;
+  cacheStats: typeof cacheStats;
   capabilities: Capabilities;
   decide: typeof decide;
   errorCodes: typeof errorCodes;
   loadConfig: typeof loadConfig;
+  poolStats: typeof poolStats;
   processInfo: typeof processInfo;
+  registerCache: typeof registerCache;
+  registerPool: typeof registerPool;
   rssBytes: typeof rssBytes;
   version: string;
 };

@@ -33,3 +33,17 @@ module.exports = {
     return require('./lib/decide');
   },
 };
+
+// Loaded when first asked for: most programs need few of them.
+for (const [name, file] of Object.entries({
+  IndicatorCache: 'reuse',
+  ManagedConnectionPool: 'connection_pool',
+  ReusePool: 'reuse',
+  RingBuffer: 'reuse',
+  cacheStats: 'caches',
+  poolStats: 'caches',
+  registerCache: 'caches',
+  registerPool: 'caches',
+})) {
+  Object.defineProperty(module.exports, name, { enumerable: true, get: () => require(`./lib/${file}`)[name] });
+}

@@ -43,4 +43,10 @@ function requireNumber(value, what, least) {
   }
 }
 
-module.exports = { codes, failure, kindOf, requireFunction, requireName, requireNumber };
+/** A whole number of at least `least`. */
+function requireCount(value, what, least) {
+  requireNumber(value, what, least);
+  if (!Number.isInteger(value)) throw failure('ERANGE', `${what} is ${value}, allowed: a whole number`);
+}
+
+module.exports = { codes, failure, kindOf, requireCount, requireFunction, requireName, requireNumber };

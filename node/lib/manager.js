@@ -56,6 +56,7 @@ class ResourceManager {
   #resources;
   #state = OPEN;
   #cleaning = null; // promise of a clean-up that waits for asynchronous sinks
+  #hasCaches = false;
 
   constructor(config = {}, options = {}) {
     this.#core = new Core(config, options);
@@ -141,6 +142,12 @@ class ResourceManager {
     return body === undefined ? resource : resource.use(body);
   }
 
+  registerCache(cache, options = {}) {
+    this.#use();
+    this.#hasCaches = true;
+    return require('./caches').register(cache, options, this);
+  }
+
   get tempFiles() {
     return this.#resources.files;
   }
@@ -203,6 +210,7 @@ class ResourceManager {
 
   #cleanUp() {
     const pending = this.#resources.runAll();
+    if (this.#hasCaches) require('./caches').unregisterOf(this);
     if (!this.#core.closed) this.#settle();
     return Promise.all(pending).then(() => {});
   }

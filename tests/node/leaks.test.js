@@ -9,8 +9,8 @@ afterAll(removeTemporary);
 const USES = [
   'manager closed', 'manager cleaned up and dropped', 'monitor dropped', 'monitor started and stopped',
   'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
-  'configuration', 'decisions', 'errors', 'process', 'collections', 'services', 'optimizations',
-  'a leak',
+  'configuration', 'decisions', 'errors', 'caches', 'reuse', 'connection pools', 'process', 'collections',
+  'services', 'optimizations', 'a leak',
 ];
 
 test('the list is complete', async () => {

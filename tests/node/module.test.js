@@ -12,9 +12,10 @@ test('the smallest program that runs everywhere', () => {
 
 test('names', () => {
   expect(Object.keys(memguard).sort()).toEqual([
-    'BufferManager', 'MemoryMonitor', 'MemoryOptimizationService', 'QueueMemory', 'ResourceManager', 'ResourceStats',
-    'ResourceType', 'StageBase',
-    'capabilities', 'decide', 'errorCodes', 'loadConfig', 'processInfo', 'rssBytes', 'version',
+    'BufferManager', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
+    'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase',
+    'cacheStats', 'capabilities', 'decide', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
+    'registerPool', 'rssBytes', 'version',
   ]);
 });
 

@@ -1,18 +1,26 @@
 // A program as a user would write it; `tsc --strict` has to accept it.
 import memguard, {
   BufferManager,
+  IndicatorCache,
+  ManagedConnectionPool,
   MemoryMonitor,
   MemoryOptimizationService,
   QueueMemory,
   ResourceManager,
   ResourceStats,
   ResourceType,
+  ReusePool,
+  RingBuffer,
   StageBase,
+  cacheStats,
   capabilities,
   decide,
   errorCodes,
   loadConfig,
+  poolStats,
   processInfo,
+  registerCache,
+  registerPool,
   rssBytes,
   version,
 } from 'memguard';
@@ -114,3 +122,30 @@ async function main(): Promise<void> {
 }
 
 void main();
+
+const prices = new Map<string, number>();
+const registration = registerCache(prices, { name: 'prices', minEntries: 10, onEvict: (key, value) => key.length + value });
+manager.registerCache(new Set<number>(), { onEvict: (member) => member.toFixed(1) }).unregister();
+// @ts-expect-error a key of prices is a string
+registerCache(prices, { onEvict: (key: number) => key });
+registerPool({ close: 1 }, { trim: (share) => share * 2, name: 'any' });
+const frames = new ReusePool(() => Buffer.alloc(10), { reset: (item) => item.fill(0), maxSize: 5 });
+const first: number = frames.using((frame) => frame[0] ?? 0);
+const indicators = new IndicatorCache<number>({ maxEntries: 5 });
+const indicatorKey: string = IndicatorCache.makeKey('BTC', '1m', 'ema', { period: 20, of: ['close'] }, new Date());
+const average: number = indicators.getOrCompute(indicatorKey, () => 1.5);
+// @ts-expect-error a typed array is data
+IndicatorCache.makeKey('BTC', '1m', 'ema', { prices: () => 1 });
+const ring = new RingBuffer({ maxCandles: 5, columns: ['price', 'volume'] as const });
+ring.append(average, first);
+const newest: Float64Array = ring.latest(3).price;
+// @ts-expect-error there is no such column
+ring.column('close');
+const connections = new ManagedConnectionPool(async () => ({ id: 1, destroyed: false }), {
+  maxConnections: 5,
+  isClosed: (connection) => connection.destroyed,
+  idleTimeout: 60,
+});
+const id: Promise<number> = connections.connection((connection) => connection.id, { timeout: 5 });
+console.log(registration.getStats().dropped, newest[0], id, cacheStats().length, poolStats()[0]?.idle);
+void connections.close();

@@ -7,16 +7,12 @@ const { loadConfig } = require('./lib/config');
 const { codes } = require('./lib/errors');
 const { ResourceManager, ResourceStats, ResourceType } = require('./lib/manager');
 const { MemoryMonitor } = require('./lib/monitor');
-const { MemoryOptimizationService } = require('./lib/optimizer');
 const { capabilities, processInfo, rssBytes } = require('./lib/process');
-const { QueueMemory } = require('./lib/queue');
 const { StageBase } = require('./lib/stage');
 
 module.exports = {
   BufferManager,
   MemoryMonitor,
-  MemoryOptimizationService,
-  QueueMemory,
   ResourceManager,
   ResourceStats,
   ResourceType,
@@ -38,6 +34,8 @@ module.exports = {
 for (const [name, file] of Object.entries({
   IndicatorCache: 'reuse',
   ManagedConnectionPool: 'connection_pool',
+  MemoryOptimizationService: 'optimizer',
+  QueueMemory: 'queue',
   ReusePool: 'reuse',
   RingBuffer: 'reuse',
   cacheStats: 'caches',

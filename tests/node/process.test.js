@@ -70,9 +70,10 @@ test('loaded many times in one isolate', async () => {
 test('as a module', async () => {
   const { names, same, items } = await runJson('import.mjs');
   expect(names).toEqual([
-    'BufferManager', 'MemoryMonitor', 'MemoryOptimizationService', 'QueueMemory', 'ResourceManager', 'ResourceStats',
-    'ResourceType', 'StageBase',
-    'capabilities', 'decide', 'default', 'errorCodes', 'loadConfig', 'processInfo', 'rssBytes', 'version',
+    'BufferManager', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
+    'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase',
+    'cacheStats', 'capabilities', 'decide', 'default', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo',
+    'registerCache', 'registerPool', 'rssBytes', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);
 });

@@ -94,6 +94,11 @@ async function main(): Promise<void> {
   const due: boolean = alone.shouldFlushBuffer('x', 0.95);
   const level: string = new decide.LevelTracker({}).update(0.95, 0);
   const best: number = decide.usage({ rss_bytes: 1 }, { max_memory_mb: 1 }).usage;
+  const policy = new decide.Policy({ gcInterval: '1m' });
+  const { action, reason }: { action: string; reason: string } = policy.next({ nowMs: 0, usage: 0.9, level: 'high' });
+  policy.done('caches', { tookMs: 1.5 }, 2);
+  const fits: boolean = policy.mayCollect('high', 5, 2);
+  console.log(action, reason, fits, policy.timeToLimitMs, decide.budgetBytes(2 ** 28, 0.5));
   console.log(due, level, best, decide.trend([[0, 1], [1, null]]).points, loadConfig('x.json'));
   console.log(version, memguard.version, capabilities.gcHooks, processInfo().threads, rss, freed, trend, used, kind, length, size);
 

@@ -4,6 +4,7 @@ const fs = require('fs');
 const path = require('path');
 const { decide, errorCodes } = require('../..');
 const { thrown } = require('./helpers');
+const { Simulation, Steps, numbers } = require('./policy_rows');
 
 function rowsOf(file) {
   const text = fs.readFileSync(path.join(__dirname, '..', 'vectors', file), 'utf8');
@@ -102,4 +103,17 @@ describe('optimize.json', () => {
   const named = (row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [camel(name), value]));
 
   test.each(rowsOf('optimize.json'))('%s', (_, row) => kinds[row.op](row));
+});
+
+describe('policy.json', () => {
+  test.each(rowsOf('policy.json'))('%s', (_, row) => {
+    if (row.simulate === undefined) new Steps(row);
+    else expect(new Simulation(row).found).toEqual(row.expect);
+  });
+});
+
+describe('budget_bytes.json', () => {
+  test.each(rowsOf('budget_bytes.json'))('%s', (_, row) => {
+    expect(decide.budgetBytes(row.limit_bytes, numbers(row).usage)).toBe(row.expect);
+  });
 });

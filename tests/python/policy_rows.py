@@ -1,5 +1,5 @@
 """Runs the rows of tests/vectors/policy.json; tests/vectors/README.md says how they
-are made. tests/core/policy_rows.c and tests/node/policy_rows.js do the same."""
+are made. tests/core/test_policy.c and tests/node/policy_rows.js do the same."""
 
 from typing import Any
 

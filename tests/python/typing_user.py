@@ -146,6 +146,11 @@ def use_decisions() -> str:
     actions: tuple[str, ...] = decide.strategy_plan("standard").actions
     optimizer = decide.Optimizer({"gc_interval": "1m"})
     print(actions, optimizer.due(now_ms=0, usage=0.5, level="normal"))
+    policy = decide.Policy({"gc_interval": "1m"})
+    decision = policy.next({"now_ms": 0, "usage": 0.9, "level": "high"})
+    policy.done(decision["action"], {"took_ms": 1.5}, 2.0)
+    fits: bool = policy.may_collect("high", 5.0, 2.0)
+    print(fits, policy.time_to_limit_ms, decide.budget_bytes(1 << 28, 0.5))
     print(resolved["memory.max_memory_mb"], domain, decide.trend([(0.0, 1)]))
     return tracker.update(ratio, 0.0)
 

@@ -5,9 +5,9 @@
  * action after the other, the one that promises most bytes per millisecond
  * first, each at most once, and ends when usage is below low_water_mark_percent
  * (a round by bytes: when growth is below half its budget) or when nothing is
- * left to try; a collection makes the lesser ones needless. TRIM alone comes a second time, at the end, if the round did
- * something after the first: what is freed goes to the allocator, not yet to the
- * system.
+ * left to try; a collection makes the lesser ones needless. TRIM alone comes a
+ * second time, at the end, if the round did something after the first: what is
+ * freed goes to the allocator, not yet to the system.
  *
  *   reason         a round begins when
  *   unreclaimable  see below
@@ -41,10 +41,11 @@
  *               not begun while the time it is expected to take does not fit; one
  *               expected to take longer than the bucket needs an empty bucket.
  *               Idle time earns nothing beyond an empty bucket. So collections
- *               take at most that share of any span of time plus one bucket, plus
- *               what one took longer than expected. Expected is the longest of
- *               late (rises at once, falls slowly); before the first one, that of
- *               FULL, or else MG_POLICY_UNKNOWN_MS. Rounds by bytes leave half
+ *               take at most that share of any span of time plus one bucket (or
+ *               one collection that is longer), plus what one took longer than
+ *               expected. Expected is the longest of late (rises at once, falls
+ *               slowly); before the first one, that of FULL, or else
+ *               MG_POLICY_UNKNOWN_MS. Rounds by bytes leave half
  *               of the bucket to the others, and the better of YOUNG and FULL
  *               waits for room: the lesser one does not use up what it waits for.
  *               In other rounds YOUNG gives way to a FULL that would not fit
@@ -60,10 +61,10 @@
  *               be done is repeated after the back-off without gc_interval.
  *   unreclaimable  after MG_POLICY_USELESS_ROUNDS useless rounds at critical in a
  *               row; after one, while the limit is reached or less than
- *               MG_POLICY_BRINK_MS away. Here a round is useless too if usage, when the
- *               next one begins, is 1 % of the limit higher than when it began:
- *               what it freed did not last. (One that lacked room for
- *               FULL is not counted.) Other rounds stop then. SHED is asked
+ *               MG_POLICY_BRINK_MS away. Here a round is useless too if usage,
+ *               when the next one begins, is 1 % of the limit higher than when it
+ *               began: what it freed did not last. (One that lacked room for FULL
+ *               is not counted.) Other rounds stop then. SHED is asked
  *               for at once and again at each further 1 % of the limit or every
  *               MG_POLICY_SHED_MS, followed by the actions of a round, because
  *               what the host lets go has to be collected. (Without a host's SHED

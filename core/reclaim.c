@@ -299,17 +299,20 @@ static void reclaim_finish_round(mg_reclaim *r, mg_round *round) {
 /* Holds the lock on entry and return, not while it acts. @return the decision
  * that follows: none, or the first of another round. */
 static mg_decision reclaim_run_round(mg_reclaim *r, mg_decision decision,
-                                     bool on_worker) {
+                                     uint32_t actions, bool on_worker) {
   bool was_unreclaimable = r->policy.is_unreclaimable;
   mg_outcome outcome;
   mg_round round;
 
   reclaim_begin_round(r, &round, decision.reason, decision.level);
   do {
-    mg__unlock(&r->lock);
-    reclaim_do(r, decision.action, decision.reason, decision.share, on_worker,
-               &outcome);
-    mg__lock(&r->lock);
+    outcome = (mg_outcome){.usage_after = r->sample.usage};
+    if ((actions & MG_ACTION_BIT(decision.action)) != 0) {
+      mg__unlock(&r->lock);
+      reclaim_do(r, decision.action, decision.reason, decision.share, on_worker,
+                 &outcome);
+      mg__lock(&r->lock);
+    }
     mg_policy_done(&r->policy, &r->config, decision.action, &outcome,
                    reclaim_now_ms());
     reclaim_note_step(r, &round, decision.action, &outcome);
@@ -335,8 +338,20 @@ static void reclaim_exit(mg_reclaim *r) {
   mg__cond_wake_all(&r->changed);
 }
 
+/* Whether this thread can begin with it; else it is kept for the worker. */
+static bool reclaim_accepts(mg_reclaim *r, const mg_decision *decision,
+                            uint32_t actions) {
+  if (decision->action == MG_ACTION_NONE ||
+      (actions & MG_ACTION_BIT(decision->action)) != 0)
+    return true;
+  r->decision = *decision;
+  atomic_store(&r->due, true);
+  mg__sampler_post(&r->seat);
+  return false;
+}
+
 /* @return whether anything was done. */
-static bool reclaim_work_off(mg_reclaim *r, bool on_worker) {
+static bool reclaim_work_off(mg_reclaim *r, uint32_t actions, bool on_worker) {
   mg_decision decision = {.action = MG_ACTION_NONE};
   uint64_t done = r->stats.rounds;
 
@@ -345,9 +360,10 @@ static bool reclaim_work_off(mg_reclaim *r, bool on_worker) {
   reclaim_enter(r);
   if (decision.action == MG_ACTION_NONE) decision = reclaim_ask(r);
   for (int round = 0; decision.action != MG_ACTION_NONE; round++) {
+    if (!reclaim_accepts(r, &decision, actions)) break;
     /* What is left then is decided by the next sample. */
     if (round == RECLAIM_ROUNDS_AT_ONCE) break;
-    decision = reclaim_run_round(r, decision, on_worker);
+    decision = reclaim_run_round(r, decision, actions, on_worker);
   }
   reclaim_exit(r);
   return r->stats.rounds != done;
@@ -360,22 +376,29 @@ bool mg_reclaim_is_due(const mg_reclaim *r) {
          atomic_load_explicit(&r->asked, memory_order_relaxed);
 }
 
-static bool reclaim_visit(mg_reclaim *r, bool on_worker) {
+static bool reclaim_visit(mg_reclaim *r, uint32_t actions, bool on_worker) {
   bool was_done;
 
   if (!mg_reclaim_is_due(r)) return false;
   mg__lock(&r->lock);
-  was_done = reclaim_work_off(r, on_worker);
+  was_done = reclaim_work_off(r, actions, on_worker);
   mg__unlock(&r->lock);
   if (was_done) mg__sampler_nudge(); /* monitors tell of it, and judge anew */
   return was_done;
 }
 
-bool mg_reclaim_poll(mg_reclaim *r) { return reclaim_visit(r, false); }
+bool mg_reclaim_poll(mg_reclaim *r) {
+  return reclaim_visit(r, UINT32_MAX, false);
+}
+
+bool mg_reclaim_poll_for(mg_reclaim *r, uint32_t actions) {
+  return reclaim_visit(r, actions, false);
+}
 
 void mg__reclaim_work(mg_reclaim *r) {
+  if (r->hooks.grace_ms < 0) return;
   if (r->hooks.grace_ms > 0) mg__os_sleep_ms(r->hooks.grace_ms);
-  reclaim_visit(r, true);
+  reclaim_visit(r, UINT32_MAX, true);
 }
 
 void mg_reclaim_notify(mg_reclaim *r) {
@@ -438,6 +461,12 @@ mg_status mg_reclaim_run(mg_reclaim *r, uint32_t actions, mg_reason reason,
   mg__sampler_nudge();
   if (out != NULL) *out = round;
   return MG_OK;
+}
+
+void mg_reclaim_spent(mg_reclaim *r, double gc_ms) {
+  mg__lock(&r->lock);
+  mg_policy_spent(&r->policy, gc_ms);
+  mg__unlock(&r->lock);
 }
 
 /* ---- the record ---------------------------------------------------------- */

@@ -82,7 +82,8 @@ typedef struct mg_reclaim_hooks {
    *  above. NULL: unknown. */
   uint64_t (*live_bytes)(void *ctx);
   /** How long the worker leaves an action to the runtime's own threads
-   *  (mg_reclaim_poll) before it does it itself, in ms. 0: not at all. */
+   *  (mg_reclaim_poll) before it does it itself, in ms. 0: not at all; below 0:
+   *  for ever. */
   double grace_ms;
   void *ctx;
 } mg_reclaim_hooks;
@@ -100,6 +101,9 @@ MG_API void mg_reclaim_close(mg_reclaim *reclaim);
 /** Does on this thread what is due, if the policy says so and no other thread is
  *  at it. Cheap when nothing is: one atomic load. @return whether it did. */
 MG_API bool mg_reclaim_poll(mg_reclaim *reclaim);
+/** The same on a thread that can do only `actions` (bits) where it is: what begins
+ *  with another one is left to the worker. */
+MG_API bool mg_reclaim_poll_for(mg_reclaim *reclaim, uint32_t actions);
 /** Whether mg_reclaim_poll() would have something to do: one atomic load. */
 MG_API bool mg_reclaim_is_due(const mg_reclaim *reclaim);
 
@@ -117,6 +121,9 @@ MG_API uint64_t mg_reclaim_budget_bytes(const mg_reclaim *reclaim);
 MG_API mg_status mg_reclaim_run(mg_reclaim *reclaim, uint32_t actions,
                                 mg_reason reason, double share, double wait_ms,
                                 mg_round *out, mg_error *err);
+
+/** Charges collection time that the host spent by itself to the budget. */
+MG_API void mg_reclaim_spent(mg_reclaim *reclaim, double gc_ms);
 
 MG_API void mg_reclaim_read_stats(const mg_reclaim *reclaim,
                                   mg_reclaim_stats *out);

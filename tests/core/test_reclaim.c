@@ -278,6 +278,55 @@ static void test_without_threads_the_host_polls(void **state) {
   mg_reclaim_close(reclaim);
 }
 
+/* A thread that cannot do what a round begins with leaves it alone, a worker that
+ * must not does too. */
+static void test_some_threads_do_some_actions(void **state) {
+  runtime rt = {.live_bytes = 80 * MIB, .frees_bytes = MIB};
+  mg_config config = tight();
+  mg_reclaim_hooks hooks = MG_RECLAIM_HOOKS_INIT;
+  mg_monitor *monitor = opened(&config, NULL);
+  mg_reclaim *reclaim;
+
+  (void)state;
+  hooks.actions = FULL | SHED;
+  hooks.act = act;
+  hooks.live_bytes = live_bytes;
+  hooks.grace_ms = -1.0;
+  hooks.ctx = &rt;
+  assert_int_equal(mg_reclaim_open(&reclaim, &hooks, NULL), MG_OK);
+  mg_monitor_join(monitor, reclaim);
+  start(monitor);
+  for (int ms = 0; ms < LONGEST_WAIT_MS && !mg_reclaim_is_due(reclaim); ms += 5)
+    sleep_ms(5);
+  sleep_ms(100); /* the worker had its chance */
+  assert_int_equal(rt.worker_calls, 0);
+  assert_false(mg_reclaim_poll_for(reclaim, TRIM));
+  assert_int_equal(rt.calls[MG_ACTION_FULL], 0);
+  assert_true(mg_reclaim_is_due(reclaim)); /* kept */
+  assert_true(mg_reclaim_poll_for(reclaim, TRIM | FULL));
+  assert_int_equal(rt.calls[MG_ACTION_FULL], 1);
+  assert_int_equal(rt.calls[MG_ACTION_SHED], 0);
+  mg_monitor_close(monitor);
+  mg_reclaim_close(reclaim);
+}
+
+/* What the host spent counts: its collection of 10 s leaves none to the engine. */
+static void test_time_of_the_hosts_own_is_charged(void **state) {
+  runtime rt = {.live_bytes = 80 * MIB, .frees_bytes = MIB};
+  mg_reclaim *reclaim = engine(&rt, FULL);
+  mg_config config = tight();
+  mg_monitor *monitor = opened(&config, NULL);
+
+  (void)state;
+  mg_monitor_join(monitor, reclaim);
+  mg_reclaim_spent(reclaim, 10000.0);
+  mg_monitor_pass(monitor, true, NULL);
+  assert_false(mg_reclaim_poll(reclaim));
+  assert_int_equal(rt.calls[MG_ACTION_FULL], 0);
+  mg_monitor_close(monitor);
+  mg_reclaim_close(reclaim);
+}
+
 /* ---- by bytes -------------------------------------------------------------- */
 
 static runtime *asked_runtime;
@@ -353,6 +402,8 @@ int main(void) {
       cmocka_unit_test(test_pressure_makes_the_worker_act),
       cmocka_unit_test(test_disabled_it_does_nothing),
       cmocka_unit_test(test_without_threads_the_host_polls),
+      cmocka_unit_test(test_some_threads_do_some_actions),
+      cmocka_unit_test(test_time_of_the_hosts_own_is_charged),
       cmocka_unit_test(test_a_signal_handler_may_ask),
       cmocka_unit_test(test_a_child_starts_afresh),
   };

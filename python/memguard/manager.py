@@ -33,7 +33,7 @@ class ResourceStats:
     __slots__ = {
         "buffer_count": "Buffers that exist.",
         "file_handles": "Open file descriptors of the process; None without /proc.",
-        "gc_collections": "Collections asked for through the manager.",
+        "gc_collections": "Collections that memguard made, asked to or by itself.",
         "last_cleanup_time": "When cleanup() last ran, seconds since 1970; 0.0: never.",
         "memory_usage_mb": "Resident set now, in MB; None without /proc.",
         "peak_memory_mb": "Highest resident set seen, in MB; None without /proc.",
@@ -159,6 +159,7 @@ class ResourceManager(_core.Manager):
         self.buffer_manager = BufferManager._of(self)
         self.memory_monitor = MemoryMonitor._of(self, self.buffer_manager)
         self._attach(self.memory_monitor, self.buffer_manager)
+        self._were_automatic = self._automatic()  # before this manager
         _life.add(self)
         self.memory_monitor._begin()
 
@@ -183,6 +184,7 @@ class ResourceManager(_core.Manager):
     def get_resource_stats(self) -> ResourceStats:
         """Numbers of the process and the manager, read now."""
         stats = self._stats()
+        automatic = self._automatic() - self._were_automatic
         rss, peak = stats["rss_bytes"], stats["peak_rss_bytes"]
         return ResourceStats(
             memory_usage_mb=None if rss is None else rss / _MB,
@@ -190,9 +192,14 @@ class ResourceManager(_core.Manager):
             file_handles=stats["fd_count"],
             temp_files=stats["temp_file_count"],
             peak_memory_mb=None if peak is None else peak / _MB,
-            gc_collections=stats["collections"],
+            gc_collections=stats["collections"] + automatic,
             last_cleanup_time=stats["last_cleanup_unix_ms"] / 1000,
         )
+
+    def _automatic(self) -> int:
+        """Collections that the engine of this interpreter made."""
+        actions = self.memory_monitor._reclaim_stats()["actions"]
+        return int(actions["young"] + actions["full"] + actions["release"])
 
     # ---- buffers -----------------------------------------------------------
 

@@ -6,7 +6,7 @@ import gc
 import time
 from _thread import RLock, allocate_lock
 
-from memguard import _core, _life, _log, _pauses
+from memguard import _core, _life, _log, _pauses, _reclaim
 from memguard._core import (
     ConfigTypeError,
     InvalidError,
@@ -76,6 +76,7 @@ class MemoryMonitor(_core.Monitor):
 
     def _set_up(self, buffers: BufferManager | None) -> None:
         self.pressure_callbacks = []
+        self._shed_callbacks: list[Callable[..., object]] = []
         self.gc_count = 0
         self._buffers = buffers
         self._listeners: dict[str, list[Listener]] = {}
@@ -167,8 +168,15 @@ class MemoryMonitor(_core.Monitor):
         return self.latest.unix_ms / 1000
 
     def trigger_gc(self) -> int:
-        """Collects garbage now. Returns the number of unreachable objects."""
+        """Collects garbage now. Returns the number of unreachable objects.
+
+        The time is charged to gc_budget_percent, so automatic collections wait.
+        Inside a collection (a finalizer, a callback of the collector) CPython
+        collects nothing and this returns 0.
+        """
+        began = time.perf_counter()
         collected = gc.collect()
+        self._spent((time.perf_counter() - began) * 1000)
         self.gc_count += 1
         self._collected()
         return collected
@@ -185,10 +193,44 @@ class MemoryMonitor(_core.Monitor):
             raise ConfigTypeError(f"callback is {callback!r}, allowed: a callable")
         self.pressure_callbacks.append(callback)
 
+    def register_shed_callback(self, callback: Callable[..., object]) -> None:
+        """Has `callback(report)` called when memory is critical and nothing that
+        memguard can do gives any back: the program should drop load, or restart.
+        Called again every 30 s, or for each further 1 % of the limit, while that
+        lasts. One that takes no argument is called without.
+
+        `report`: reason, usage, domain, level and stats. May run on memguard's
+        own thread, whatever background_callbacks says: the kill may be near. One
+        that raises is logged and the others still run. Raises ConfigTypeError.
+        """
+        if not callable(callback):
+            raise ConfigTypeError(f"callback is {callback!r}, allowed: a callable")
+        self._shed_callbacks.append(callback)
+        _reclaim.add(self)
+
+    def _shed(self, reason: str) -> bool:
+        """Called by the engine. Returns whether there was a callback."""
+        if self.closed:
+            return False
+        sample = self.latest
+        report = {
+            "reason": reason,
+            "usage": sample.usage,
+            "domain": sample.domain,
+            "level": sample.level,
+            "stats": stats_of(sample, self._read_settings()),
+        }
+        callbacks = tuple(self._shed_callbacks)
+        for callback in callbacks:
+            self._call(callback, *((report,) if _takes_one(callback) else ()))
+        return bool(callbacks)
+
     def on(self, event: str, listener: Listener) -> None:
         """Has `listener(payload)` called for each `event`: monitoring:started,
         monitoring:stopped, stats:collected, threshold:exceeded,
-        trend:rapid-growth, leak:warning, leak:critical, level:changed, pressure.
+        trend:rapid-growth, leak:warning, leak:critical, level:changed, pressure,
+        optimization:automatic (a round as get_reclaim_history() tells it),
+        memory:unreclaimable.
 
         Raises InvalidError for another name.
         """
@@ -406,6 +448,47 @@ class MemoryMonitor(_core.Monitor):
 
         return optimize_now(self, method)
 
+    # ---- reclaim -----------------------------------------------------------
+
+    def release_memory(self) -> dict[str, Any]:
+        """Collects all garbage and returns free memory to the system, now and
+        whatever the budget says; the time is charged to it. Returns the round, as
+        get_reclaim_history() does.
+
+        Raises ConflictError inside an action of memguard (a cache that shrinks, a
+        finalizer of a collection it began), or if another thread is at it for
+        more than 5 s.
+        """
+        return self._reclaim(("release",), "manual", 0.0)
+
+    def get_reclaim_stats(self) -> dict[str, Any]:
+        """What memguard did to reclaim memory in this interpreter, by itself and by
+        release_memory(): rounds, useful_rounds (freed 1 % of memory at least),
+        actions (how often, by name), failed (actions that could not be done),
+        freed_bytes (measured), took_ms, gc_ms (part of it), is_unreclaimable (it
+        gave up until usage falls), time_to_limit_ms (None: not growing).
+
+        "allocator": large_bytes (live, of blocks over 512 bytes, and what the C
+        allocator had given out when counting began), total_bytes (allocated since
+        then), arena_bytes (for small objects); None where they are not counted:
+        before a monitor with byte_aware_gc ran, or with another allocator than
+        CPython's own.
+        """
+        return {**self._reclaim_stats(), "allocator": _core._allocator_read()}
+
+    def get_reclaim_history(self, count: int = 64) -> list[dict[str, Any]]:
+        """The newest `count` rounds (at most 64 are kept), oldest first.
+
+        A round has number, unix_ms, reason (bytes, water_mark, forecast, forced,
+        unreclaimable, manual, idle), level, took_ms, gc_ms, usage_before,
+        usage_after, rss_before_bytes, rss_after_bytes, heap_before_bytes,
+        heap_after_bytes (arenas and large blocks), freed_bytes, is_unreclaimable
+        and steps: action, was_done, took_ms, gc_ms, freed_bytes. Bytes are
+        measured, None where not known. Raises RangeError.
+        """
+        _check_number("count", count, 1)
+        return self._rounds(int(count))
+
     # ---- object counters ---------------------------------------------------
 
     def register_object_counter(self, key: str) -> None:
@@ -440,8 +523,10 @@ class MemoryMonitor(_core.Monitor):
         self._stop()
         self._deliver()
         self.pressure_callbacks.clear()
+        self._shed_callbacks.clear()
         self._listeners.clear()
         _pauses.forget(self)
+        _reclaim.forget(self)
         if self._buffers is None:
             _life.remove(self)
             self._close()

@@ -134,6 +134,20 @@ def _pressure(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
+def _round(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    return event["round"] or {}
+
+
+def _unreclaimable(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    return {
+        "level": event["sample"].level,
+        "usage": event["sample"].usage,
+        "domain": event["sample"].domain,
+        "round": event["round"],
+        "stats": stats_of(event["sample"], settings),
+    }
+
+
 _PAYLOADS: dict[str, Callable[[dict[str, Any], Settings], dict[str, Any]]] = {
     "monitoring:started": _started,
     "monitoring:stopped": _stopped,
@@ -144,4 +158,6 @@ _PAYLOADS: dict[str, Callable[[dict[str, Any], Settings], dict[str, Any]]] = {
     "leak:critical": _leak,
     "level:changed": _level,
     "pressure": _pressure,
+    "optimization:automatic": _round,
+    "memory:unreclaimable": _unreclaimable,
 }

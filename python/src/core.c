@@ -71,7 +71,7 @@ static void core_deliver(void *ctx) {
 /* A sub-interpreter may be without a thread of its own between two calls into it.
  * Before 3.14 CPython can abort when a thread then enters it while the last one
  * leaves (gh-126914): there, events wait for a call of the program. */
-static bool core_may_enter(const PyInterpreterState *interpreter) {
+bool mgpy_may_enter(const PyInterpreterState *interpreter) {
   return interpreter == PyInterpreterState_Main() || Py_Version >= 0x030E0000;
 }
 
@@ -100,6 +100,15 @@ static mg_status core_open_part(mgpy_core *core, mgpy_part part,
   return MG_EINVAL;
 }
 
+static void core_close_part(mgpy_core *core) {
+  if (core->manager != NULL) {
+    mg_manager_close(core->manager);
+  } else {
+    mg_monitor_close(core->monitor);
+    mg_buffers_close(core->buffers);
+  }
+}
+
 mgpy_core *mgpy_core_open(mgpy_state *state, mgpy_part part,
                           const mg_config *config) {
   mg_error err = MG_ERROR_INIT;
@@ -115,7 +124,7 @@ mgpy_core *mgpy_core_open(mgpy_state *state, mgpy_part part,
   core->interpreter = PyInterpreterState_Get();
   atomic_init(&core->users, 1);
   atomic_init(&core->may_deliver, !atomic_load(&state->is_exiting) &&
-                                      core_may_enter(core->interpreter));
+                                      mgpy_may_enter(core->interpreter));
   if (pthread_mutex_init(&core->delivery, NULL) != 0) {
     mgpy_raise_format(state, MG_ENOMEM, "no mutex for a monitor");
     goto fail_core;
@@ -124,8 +133,14 @@ mgpy_core *mgpy_core_open(mgpy_state *state, mgpy_part part,
     mgpy_raise(state, &err);
     goto fail_delivery;
   }
+  if (mgpy_reclaim_join(core, &err) != MG_OK) {
+    mgpy_raise(state, &err);
+    goto fail_part;
+  }
   return core;
 
+fail_part:
+  core_close_part(core);
 fail_delivery:
   pthread_mutex_destroy(&core->delivery);
 fail_core:
@@ -142,12 +157,7 @@ mgpy_core *mgpy_core_share(mgpy_core *core) {
 
 /* Without the GIL: waits for hooks that run. */
 static void core_free(mgpy_core *core) {
-  if (core->manager != NULL) {
-    mg_manager_close(core->manager);
-  } else {
-    mg_monitor_close(core->monitor);
-    mg_buffers_close(core->buffers);
-  }
+  core_close_part(core);
   pthread_mutex_destroy(&core->delivery);
   PyMem_RawFree(core);
 }
@@ -155,7 +165,9 @@ static void core_free(mgpy_core *core) {
 void mgpy_core_release(mgpy_core *core) {
   if (core == NULL || atomic_fetch_sub(&core->users, 1) != 1) return;
   atomic_store(&core->may_deliver, false);
+  atomic_store(&core->is_closed, true);
   Py_CLEAR(core->monitor_ref);
+  mgpy_reclaim_leave(core);
   if (core_delivering != NULL) {
     pthread_mutex_lock(&core_later_lock);
     core->next = core_later;
@@ -196,6 +208,7 @@ void mgpy_core_close(mgpy_core *core) {
   }
   if (core->monitor != NULL) mg_monitor_stop(core->monitor);
   Py_END_ALLOW_THREADS
+  mgpy_reclaim_leave(core);
 }
 
 void mgpy_core_after_fork(mgpy_core *core) {

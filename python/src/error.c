@@ -165,3 +165,25 @@ const char *mgpy_name(mgpy_state *state, PyObject *object, const char *what) {
                     object);
   return NULL;
 }
+
+/* ---- interruptions ----------------------------------------------------- */
+
+void mgpy_keep_interrupt(PyObject **first) {
+  PyObject *type, *value, *traceback;
+
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (value != NULL && traceback != NULL)
+    PyException_SetTraceback(value, traceback);
+  if (*first == NULL) *first = Py_XNewRef(value);
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(traceback);
+}
+
+int mgpy_raise_interrupt(PyObject *interrupt) {
+  if (interrupt == NULL) return 0;
+  PyErr_SetObject((PyObject *)Py_TYPE(interrupt), interrupt);
+  Py_DECREF(interrupt);
+  return -1;
+}

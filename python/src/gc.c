@@ -86,7 +86,8 @@ static void gc_note_long(mgpy_gc *gc, const mg_pause *pause) {
   atomic_store_explicit(&gc->long_count, count + 1, memory_order_release);
 }
 
-static void gc_stopped(mgpy_gc *gc, PyObject *info) {
+static void gc_stopped(mgpy_state *state, PyObject *info) {
+  mgpy_gc *gc = &state->gc;
   mg_pause pause = {0};
   uint64_t generation, long_ns, now_ns = gc_clock_ns(CLOCK_MONOTONIC);
 
@@ -102,19 +103,22 @@ static void gc_stopped(mgpy_gc *gc, PyObject *info) {
   pause.kind = generation < MG_PAUSE_KINDS ? (uint32_t)generation
                                            : MG_PAUSE_KINDS - 1;
   mg_pauses_record(gc->pauses, &pause);
+  atomic_fetch_add(&gc->count, 1);
+  if (pause.kind == MG_PAUSE_KINDS - 1)
+    mgpy_allocator_collected(atomic_load(&state->reclaim.listener));
   long_ns = atomic_load_explicit(&gc->long_ns, memory_order_relaxed);
   if (long_ns != 0 && pause.wall_ns > long_ns) gc_note_long(gc, &pause);
 }
 
 static PyObject *gc_callback(PyObject *module, PyObject *const *args,
                              Py_ssize_t count) {
-  mgpy_gc *gc = &((mgpy_state *)PyModule_GetState(module))->gc;
+  mgpy_state *state = PyModule_GetState(module);
 
   if (count == 2 && PyUnicode_Check(args[0]) && PyDict_Check(args[1])) {
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0)
-      gc_started(gc);
+      gc_started(&state->gc);
     else if (PyUnicode_CompareWithASCIIString(args[0], "stop") == 0)
-      gc_stopped(gc, args[1]);
+      gc_stopped(state, args[1]);
   }
   Py_RETURN_NONE;
 }
@@ -136,6 +140,10 @@ static Py_ssize_t gc_find(PyObject *list, const PyObject *callback) {
     if (PyList_GET_ITEM(list, i) == callback) found = i;
   MGPY_CRITICAL_END()
   return found;
+}
+
+bool mgpy_gc_observes(const mgpy_gc *gc) {
+  return gc_find(gc->list, gc->callback) >= 0;
 }
 
 /* The recorder and the callback. @return 0, or -1 and an error. */
@@ -234,7 +242,7 @@ static PyObject *gc_is_observed(PyObject *module, PyObject *unused) {
   mgpy_gc *gc = &((mgpy_state *)PyModule_GetState(module))->gc;
   (void)unused;
 
-  return PyBool_FromLong(gc_find(gc->list, gc->callback) >= 0);
+  return PyBool_FromLong(mgpy_gc_observes(gc));
 }
 
 /* ---- long pauses ------------------------------------------------------- */

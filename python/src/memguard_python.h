@@ -22,6 +22,7 @@
 #include "memguard/manager.h"
 #include "memguard/pause.h"
 #include "memguard/process.h"
+#include "memguard/reclaim.h"
 
 /* Function pointers in slot tables: the C API asks for a conversion that ISO C
  * does not know. */
@@ -49,12 +50,44 @@ typedef struct mgpy_gc {
   PyObject *list;     /* gc.callbacks, as the interpreter reads it */
   PyObject *generation_name, *collected_name; /* keys; interned */
   _Atomic bool is_running;                    /* between start and stop */
+  _Atomic uint64_t count;                     /* recorded so far */
   _Atomic uint64_t began_ns, began_cpu_ns;
   _Atomic uint64_t long_ns;    /* a longer pause is told; 0: none is */
   _Atomic uint64_t long_count; /* such pauses so far; written last */
   _Atomic uint64_t long_told;  /* how many of them are told */
   mg_pause long_pauses[MGPY_GC_LINES]; /* number `n` in slot `n % LINES` */
 } mgpy_gc;
+
+/* An action that the worker hands to the main thread. */
+typedef struct mgpy_job {
+  mg_action action;
+  mg_reason reason;
+  double share;
+  mg_outcome out;
+} mgpy_job;
+
+typedef enum mgpy_job_state {
+  MGPY_JOB_NONE,
+  MGPY_JOB_ASKED, /* may be taken, or withdrawn */
+  MGPY_JOB_TAKEN,
+  MGPY_JOB_DONE
+} mgpy_job_state;
+
+/* What reclaims the memory of one interpreter (reclaim.c). */
+typedef struct mgpy_reclaim {
+  mg_reclaim *engine; /* NULL until the first monitor opens; never replaced */
+  PyInterpreterState *interpreter;
+  pthread_mutex_t turn;   /* held by the worker inside the interpreter */
+  _Atomic bool may_enter; /* whether it may go there */
+  pthread_mutex_t hand;   /* guards job, job_state and changes of listener */
+  pthread_cond_t handed;
+  mgpy_job job;
+  mgpy_job_state job_state;
+  _Atomic bool is_pending;  /* a pending call waits, because bytes grew */
+  _Atomic bool is_host_off; /* gc.disable(), when last looked at */
+  _Atomic int runs;         /* monitors that sample in the background */
+  _Atomic int listener;     /* number with the allocator, or -1 */
+} mgpy_reclaim;
 
 typedef struct mgpy_state {
   PyObject *error_base;            /* MemguardError */
@@ -73,6 +106,7 @@ typedef struct mgpy_state {
    * name in the interpreter's method cache. */
   PyObject *deliver_name, *run_entry_name, *unlink_failed_name;
   mgpy_gc gc;
+  mgpy_reclaim reclaim;
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -99,6 +133,12 @@ PyObject *mgpy_raise_format(mgpy_state *state, mg_status status,
 /** A name given by the host as UTF-8 [borrowed from `object`]. Raises ETYPE if it
  *  is not a str, EINVAL for a NUL or a surrogate in it. @return NULL on error. */
 const char *mgpy_name(mgpy_state *state, PyObject *object, const char *what);
+
+/** KeyboardInterrupt and its like must not end work halfway: keeps the raised
+ *  exception in `first`, unless one is there already, for the end of it. */
+void mgpy_keep_interrupt(PyObject **first);
+/** Raises what was kept. @param interrupt [owned, may be NULL]. @return 0 or -1. */
+int mgpy_raise_interrupt(PyObject *interrupt);
 
 /* ---- config.c ---------------------------------------------------------- */
 
@@ -135,6 +175,7 @@ struct mgpy_core {
   _Atomic bool may_deliver;
   _Atomic bool is_waiting;   /* events wait; set by the core on any thread */
   _Atomic bool is_closed;
+  _Atomic bool runs; /* counted in mgpy_reclaim.runs */
   _Atomic uint32_t users;
   mgpy_core *next;           /* in the list of cores to be closed later */
 };
@@ -152,6 +193,8 @@ void mgpy_core_release(mgpy_core *core);
 void mgpy_core_close(mgpy_core *core);
 /** In a forked child. */
 void mgpy_core_after_fork(mgpy_core *core);
+/** Whether memguard's threads may enter `interpreter`. */
+bool mgpy_may_enter(const PyInterpreterState *interpreter);
 /** Closes cores whose last user went away on memguard's own thread. */
 void mgpy_core_sweep(void);
 /** Raises ECLOSED unless `core` is in use. @return whether it is. */
@@ -248,6 +291,8 @@ int mgpy_add_manager(PyObject *module, mgpy_state *state);
 int mgpy_add_gc(PyObject *module, mgpy_state *state);
 /** Takes the callback out of gc.callbacks; what was recorded stays. */
 void mgpy_gc_end(mgpy_state *state);
+/** Whether the callback is where CPython calls it. */
+bool mgpy_gc_observes(const mgpy_gc *gc);
 int mgpy_gc_traverse(mgpy_state *state, visitproc visit, void *arg);
 void mgpy_gc_free(mgpy_state *state);
 /** Whether a long pause waits to be told. */
@@ -255,6 +300,73 @@ static inline bool mgpy_gc_is_due(mgpy_state *state) {
   return atomic_load_explicit(&state->gc.long_count, memory_order_relaxed) !=
          atomic_load_explicit(&state->gc.long_told, memory_order_relaxed);
 }
+
+/* ---- allocator.c ------------------------------------------------------- */
+
+/** Told of growth; its functions are called inside the allocator, on any thread,
+ *  with or without the GIL: no lock that is held for long, no allocation. */
+typedef struct mgpy_listener {
+  uint64_t (*budget_bytes)(void *ctx); /* growth to be told of, or MG_ABSENT */
+  void (*due)(void *ctx); /* live large blocks grew by that since the last full
+                             collection; again for each further 1/16 of it */
+  void *ctx;
+} mgpy_listener;
+
+/** Bytes of the process; all MG_ABSENT where large blocks are not counted. */
+typedef struct mgpy_allocator {
+  uint64_t large_bytes; /* given out by malloc when counting began, and what the
+                           large blocks of Python changed since */
+  uint64_t total_bytes; /* allocated for those since, freed ones too */
+  uint64_t arena_bytes; /* arenas, which small objects live in */
+} mgpy_allocator;
+
+/** Has large blocks counted from now on, for the life of the process. @return
+ *  false where that cannot be done: another allocator is in use. With the GIL. */
+bool mgpy_allocator_install(void);
+void mgpy_allocator_read(mgpy_allocator *out);
+/** @return a number for the functions below; -1 if not counted, or too many. */
+int mgpy_allocator_listen(const mgpy_listener *listener);
+/** When it returns no function of the listener runs or will run. -1 allowed. */
+void mgpy_allocator_unlisten(int number);
+/** The heap of the listener has been collected in full. No lock. -1 allowed. */
+void mgpy_allocator_collected(int number);
+/** Growth since then, less what was freed below; MG_ABSENT for -1. No lock. */
+uint64_t mgpy_allocator_grown_bytes(int number);
+/** In a forked child. */
+void mgpy_allocator_after_fork(void);
+extern PyMethodDef mgpy_allocator_methods[];
+
+/* ---- reclaim.c, round.c ------------------------------------------------ */
+
+/** Has the engine of this interpreter act by the samples of core's monitor; opens
+ *  it with the first. @return MG_OK, MG_ENOMEM, MG_ESYS. */
+mg_status mgpy_reclaim_join(mgpy_core *core, mg_error *err);
+void mgpy_reclaim_leave(mgpy_core *core);
+/** After core's monitor was started, stopped or configured: large blocks are
+ *  listened to while a monitor runs. */
+void mgpy_reclaim_note_running(mgpy_core *core);
+/** Whether there is something to do now. */
+static inline bool mgpy_reclaim_is_due(const mgpy_reclaim *reclaim) {
+  return reclaim->engine != NULL && mg_reclaim_is_due(reclaim->engine);
+}
+/** Does it, in this thread, for a call that the program made. @return 0, or -1
+ *  and an exception that is no Exception. */
+int mgpy_reclaim_poll(mgpy_reclaim *reclaim);
+/** mg_reclaim_run(). @return 0, or -1 and an exception. */
+int mgpy_reclaim_run(mgpy_reclaim *reclaim, uint32_t actions, mg_reason reason,
+                     double share, mg_round *out);
+/** The interpreter ends: no thread of ours is inside, none will enter. */
+void mgpy_reclaim_end(mgpy_reclaim *reclaim);
+void mgpy_reclaim_free(mgpy_reclaim *reclaim);
+/** In a forked child. */
+void mgpy_reclaim_after_fork(mgpy_reclaim *reclaim);
+/** Round `number` as a dict; None if it is not kept any more. */
+PyObject *mgpy_round_find(mgpy_state *state, uint64_t number);
+/** Methods of Monitor. */
+PyObject *mgpy_monitor_reclaim(PyObject *self, PyObject *args);
+PyObject *mgpy_monitor_rounds(PyObject *self, PyObject *max);
+PyObject *mgpy_monitor_reclaim_stats(PyObject *self, PyObject *unused);
+PyObject *mgpy_monitor_spent(PyObject *self, PyObject *gc_ms);
 
 /* ---- heap.c, decide.c, policy.c ------------------------------------------ */
 

@@ -97,9 +97,11 @@ static PyObject *module_fork_parent(PyObject *module, PyObject *unused) {
 }
 
 static PyObject *module_fork_child(PyObject *module, PyObject *unused) {
-  (void)module;
+  mgpy_state *state = PyModule_GetState(module);
   (void)unused;
   atomic_store(&module_is_resume_due, false);
+  mgpy_allocator_after_fork();
+  mgpy_reclaim_after_fork(&state->reclaim);
   mg_fork_child();
   Py_RETURN_NONE;
 }
@@ -112,6 +114,7 @@ static PyObject *module_begin_exit(PyObject *module, PyObject *unused) {
 
   atomic_store(&state->is_exiting, true);
   mgpy_gc_end(state);
+  mgpy_reclaim_end(&state->reclaim);
   mgpy_core_sweep();
   Py_RETURN_NONE;
 }
@@ -159,7 +162,9 @@ static int module_exec(PyObject *module) {
 
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
     if (parts[i](module, state) < 0) return -1;
-  if (PyModule_AddFunctions(module, mgpy_decide_methods) < 0) return -1;
+  if (PyModule_AddFunctions(module, mgpy_decide_methods) < 0 ||
+      PyModule_AddFunctions(module, mgpy_allocator_methods) < 0)
+    return -1;
   events = module_event_names();
   st = PyModule_AddObjectRef(module, "EVENTS", events);
   Py_XDECREF(events);
@@ -193,6 +198,7 @@ static void module_free(void *module) {
 #define MODULE_CLEAR(field) Py_CLEAR(state->field);
   MODULE_TYPES(MODULE_CLEAR)
 #undef MODULE_CLEAR
+  mgpy_reclaim_free(&state->reclaim);
   mgpy_gc_free(state);
   Py_CLEAR(state->deliver_name);
   Py_CLEAR(state->run_entry_name);

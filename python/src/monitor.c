@@ -73,6 +73,7 @@ static PyObject *monitor_start(PyObject *self, PyObject *unused) {
   Py_BEGIN_ALLOW_THREADS
   st = mg_monitor_start(core->monitor, &err);
   Py_END_ALLOW_THREADS
+  mgpy_reclaim_note_running(core);
   return st == MG_OK ? Py_NewRef(Py_None) : mgpy_raise(core->state, &err);
 }
 
@@ -84,6 +85,7 @@ static PyObject *monitor_stop(PyObject *self, PyObject *unused) {
   Py_BEGIN_ALLOW_THREADS
   mg_monitor_stop(core->monitor);
   Py_END_ALLOW_THREADS
+  mgpy_reclaim_note_running(core);
   Py_RETURN_NONE;
 }
 
@@ -251,6 +253,7 @@ static PyObject *monitor_configure(PyObject *self, PyObject *settings) {
            ? mg_manager_configure(core->manager, config, &err)
            : mg_monitor_configure(core->monitor, config, &err);
   Py_END_ALLOW_THREADS
+  mgpy_reclaim_note_running(core);
   return st == MG_OK ? Py_NewRef(Py_None) : mgpy_raise(core->state, &err);
 }
 
@@ -370,14 +373,15 @@ static PyObject *monitor_issues(uint32_t issues) {
 
 static PyObject *monitor_event(mgpy_state *state, const mg_event *event) {
   return Py_BuildValue(
-      "{s:s,s:s,s:O,s:N,s:s,s:d,s:K,s:K,s:s,s:N}", "event",
+      "{s:s,s:s,s:O,s:N,s:s,s:d,s:K,s:K,s:s,s:N,s:N}", "event",
       mg_event_name(event->kind), "severity", mg_health_name(event->severity),
       "previous", state->levels[event->previous], "issues",
       monitor_issues(event->issues), "series",
       event->growth_is_heap ? "heap" : "rss", "mb_per_minute",
       event->mb_per_minute, "count", (unsigned long long)event->count,
       "threshold", (unsigned long long)event->threshold, "counter",
-      event->counter, "sample", mgpy_sample_new(state, &event->sample));
+      event->counter, "sample", mgpy_sample_new(state, &event->sample), "round",
+      mgpy_round_find(state, event->round));
 }
 
 /* _next_event(): a dict, or None if none waits. */
@@ -397,6 +401,9 @@ static PyObject *monitor_next_event(PyObject *self, PyObject *unused) {
 int mgpy_monitor_deliver(mgpy_core *core, PyObject *monitor) {
   PyObject *done;
 
+  if (mgpy_reclaim_is_due(&core->state->reclaim) &&
+      mgpy_reclaim_poll(&core->state->reclaim) < 0)
+    return -1;
   /* Full pressure needs no event: the callbacks' threshold may be above it. */
   if (!atomic_load_explicit(&core->is_waiting, memory_order_acquire) &&
       !mgpy_gc_is_due(core->state) &&
@@ -440,6 +447,10 @@ static PyMethodDef monitor_methods[] = {
     {"_counter_reset", monitor_counter_reset, METH_O, NULL},
     {"_next_event", monitor_next_event, METH_NOARGS, NULL},
     {"_health", monitor_health, METH_NOARGS, NULL},
+    {"_reclaim", mgpy_monitor_reclaim, METH_VARARGS, NULL},
+    {"_rounds", mgpy_monitor_rounds, METH_O, NULL},
+    {"_reclaim_stats", mgpy_monitor_reclaim_stats, METH_NOARGS, NULL},
+    {"_spent", mgpy_monitor_spent, METH_O, NULL},
     {"check_memory_pressure", monitor_check, METH_NOARGS,
      "check_memory_pressure()\n--\n\n"
      "The pressure now, 0.0 (none) to 1.0 (a limit is reached or passed).\n\n"

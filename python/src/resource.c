@@ -22,10 +22,7 @@ void mgpy_ask_begin(mgpy_asking *asking, PyObject *manager) {
 int mgpy_ask_end(mgpy_asking *asking) {
   PyEval_RestoreThread(asking->thread);
   resource_asking = asking->outer;
-  if (asking->interrupt == NULL) return 0;
-  PyErr_SetObject((PyObject *)Py_TYPE(asking->interrupt), asking->interrupt);
-  Py_DECREF(asking->interrupt);
-  return -1;
+  return mgpy_raise_interrupt(asking->interrupt);
 }
 
 /* Takes the GIL for the asking function, and gives it back. */
@@ -38,21 +35,6 @@ static mgpy_asking *resource_enter(void) {
 
 static void resource_leave(mgpy_asking *asking) {
   asking->thread = PyEval_SaveThread();
-}
-
-/* KeyboardInterrupt and its like must not end a clean-up halfway: the first one
- * waits until it is done. Exceptions proper were logged in Python. */
-static void resource_keep_interrupt(mgpy_asking *asking) {
-  PyObject *type, *value, *traceback;
-
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (value != NULL && traceback != NULL)
-    PyException_SetTraceback(value, traceback);
-  if (asking->interrupt == NULL) asking->interrupt = Py_XNewRef(value);
-  Py_XDECREF(type);
-  Py_XDECREF(value);
-  Py_XDECREF(traceback);
 }
 
 static mgpy_state *resource_state(const mgpy_asking *asking) {
@@ -70,7 +52,7 @@ static mg_status resource_run(void *ctx, mg_resource_kind kind, void *token) {
   if (number != NULL)
     worked = PyObject_CallMethodOneArg(
         asking->manager, resource_state(asking)->run_entry_name, number);
-  if (worked == NULL) resource_keep_interrupt(asking);
+  if (worked == NULL) mgpy_keep_interrupt(&asking->interrupt);
   st = worked == Py_True ? MG_OK : MG_EHOST;
   Py_XDECREF(worked);
   Py_XDECREF(number);
@@ -96,7 +78,7 @@ static void resource_unlink_failed(void *ctx, const char *path,
     done = PyObject_CallMethodObjArgs(
         asking->manager, resource_state(asking)->unlink_failed_name, name,
         number, NULL);
-  if (done == NULL) resource_keep_interrupt(asking);
+  if (done == NULL) mgpy_keep_interrupt(&asking->interrupt);
   Py_XDECREF(done);
   Py_XDECREF(number);
   Py_XDECREF(name);

@@ -1,5 +1,6 @@
 """What the tests share: real child processes, real memory, captured logs."""
 
+import contextlib
 import logging
 import mmap
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import memguard
 import pytest
@@ -44,6 +46,36 @@ def run_child() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def control_group() -> Iterator[Callable[[int], Path]]:
+    """Makes a memory control group with a limit in MB, removed at the end."""
+    root = Path("/sys/fs/cgroup")
+    made: list[Path] = []
+
+    def make(limit_mb: int) -> Path:
+        is_v1 = (root / "memory/memory.limit_in_bytes").exists()
+        name = f"memguard-test-{os.getpid()}-{len(made)}"
+        folder = (root / "memory" if is_v1 else root) / name
+        try:
+            if not is_v1:
+                with contextlib.suppress(OSError):  # may be delegated already
+                    (root / "cgroup.subtree_control").write_text("+memory")
+            folder.mkdir()
+            made.append(folder)
+            limit = "memory.limit_in_bytes" if is_v1 else "memory.max"
+            (folder / limit).write_text(str(limit_mb * MB))
+            if not is_v1:
+                with contextlib.suppress(OSError):  # the kernel may have no swap
+                    (folder / "memory.swap.max").write_text("0")
+        except OSError as error:
+            pytest.skip(f"no memory control group can be made here: {error}")
+        return folder
+
+    yield make
+    for folder in made:
+        folder.rmdir()
 
 
 @pytest.fixture

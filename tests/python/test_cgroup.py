@@ -1,17 +1,12 @@
 """A real memory control group whose limit is below max_memory_mb is found and wins."""
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 LIMIT_MB = 192
-ROOT = Path("/sys/fs/cgroup")
 
 CHILD = """
 import json, memguard
@@ -28,25 +23,8 @@ with memguard.ResourceManager({"max_memory_mb": 2048}) as manager:
 """
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group with a limit of LIMIT_MB, removed at the end."""
-    is_v1 = (ROOT / "memory/memory.limit_in_bytes").exists()
-    made = (ROOT / "memory" if is_v1 else ROOT) / f"memguard-test-{os.getpid()}"
-    try:
-        if not is_v1:
-            with contextlib.suppress(OSError):  # may be delegated already
-                (ROOT / "cgroup.subtree_control").write_text("+memory")
-        made.mkdir()
-        name = "memory.limit_in_bytes" if is_v1 else "memory.max"
-        (made / name).write_text(str(LIMIT_MB * 1048576))
-    except OSError as error:
-        pytest.skip(f"no memory control group can be made here: {error}")
-    yield made
-    made.rmdir()
-
-
-def test_the_limit_of_the_group_wins(group: Path) -> None:
+def test_the_limit_of_the_group_wins(control_group: Callable[[int], Path]) -> None:
+    group = control_group(LIMIT_MB)
     enter = f'echo $$ > {group}/cgroup.procs && exec "$0" -c "$1"'
     done = subprocess.run(
         ["sh", "-c", enter, sys.executable, CHILD],

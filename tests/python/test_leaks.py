@@ -199,6 +199,11 @@ def one_buffer(w: World) -> None:
     dict(stats)
 
 
+def shed_callbacks(w: World) -> None:
+    with memguard.MemoryMonitor(FAR) as monitor:
+        monitor.register_shed_callback(print)
+
+
 def monitor_life(w: World) -> None:
     with memguard.MemoryMonitor() as monitor:
         monitor.stop_monitoring()
@@ -434,6 +439,7 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
             "MemoryMonitor.close",
         ],
     ),
+    "shed": (shed_callbacks, ["MemoryMonitor.register_shed_callback"]),
     "report": (
         lambda w: (
             w.monitor.reset(),
@@ -442,6 +448,9 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
             w.monitor.get_gc_stats(),
             w.monitor.trigger_gc(),
             w.monitor.optimize_memory("aggressive"),
+            w.monitor.release_memory(),
+            w.monitor.get_reclaim_stats(),
+            w.monitor.get_reclaim_history(),
         ),
         [
             "MemoryMonitor.health_check",
@@ -449,6 +458,9 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
             "MemoryMonitor.get_gc_stats",
             "MemoryMonitor.trigger_gc",
             "MemoryMonitor.optimize_memory",
+            "MemoryMonitor.release_memory",
+            "MemoryMonitor.get_reclaim_stats",
+            "MemoryMonitor.get_reclaim_history",
         ],
     ),
 }

@@ -436,10 +436,10 @@ def threads() -> int:
     return min(counts)
 
 
-def test_many_managers_share_one_thread() -> None:
+def test_many_managers_share_the_threads() -> None:
     before = threads()
     managers = [ResourceManager() for _ in range(20)]
-    assert threads() == before + 1
+    assert before < threads() <= before + 2  # the sampler, and its worker
     for manager in managers:
         manager.close()
     assert threads() == before

@@ -5,6 +5,8 @@
 // one and asking whether a buffer is full need no call into the addon.
 const native = require('./native');
 const config = require('./config');
+const reclaim = require('./reclaim');
+const { failure } = require('./errors');
 const { heapStatistics } = require('./heap');
 const { hold, letGo } = require('./live');
 const { LENGTH, at, sampleOf } = require('./sample');
@@ -19,7 +21,7 @@ const HEAP_FRESH_MS = 20;
 const ARRAY_BUFFERS_FRESH_MS = 5000; // Node reads the resident set with them
 
 // What follows the sample in a row of monitorNextEvent().
-const EVENT_FIELDS = ['kind', 'severity', 'previous', 'issues', 'growthIsHeap', 'mbPerMinute', 'count', 'threshold'];
+const EVENT_FIELDS = ['kind', 'severity', 'previous', 'issues', 'growthIsHeap', 'mbPerMinute', 'count', 'threshold', 'round'];
 
 const eventRow = new Float64Array(LENGTH + EVENT_FIELDS.length);
 const running = new Set();
@@ -44,9 +46,11 @@ class Core {
     const page = new ArrayBuffer(native.pageBytes);
     this.words = new Int32Array(page, 0, 2);
     this.values = new Float64Array(page, PAGE_HEADER_BYTES);
+    reclaim.open();
     this.handle = native.managerOpen(this.config, page, dispatch);
     this.operations = 0;
     this.nextCheck = this.settings.memoryMonitor.monitoringInterval;
+    this.shedCallbacks = []; // (report) => void, when memory is unreclaimable
     this.onEvent = null; // (event) => void
     this.onPass = null; // (pressure) => void
     this.onChange = null; // () => void, the settings have changed
@@ -125,6 +129,7 @@ class Core {
   pass(record) {
     this.feedHeap(0);
     native.monitorPass(this.handle, record);
+    reclaim.poll(this);
     this.afterPass();
   }
 
@@ -132,6 +137,7 @@ class Core {
   check() {
     this.refreshHeap();
     native.monitorCheck(this.handle);
+    reclaim.poll(this);
     this.afterPass();
   }
 
@@ -179,6 +185,36 @@ class Core {
     if (!this.closed) setImmediate(() => this.closed || this.drain()).unref();
   }
 
+  /* ---- reclaiming memory ------------------------------------------------------ */
+
+  requireOpen() {
+    if (this.closed) throw failure('ECLOSED', 'used after close()');
+  }
+
+  /** Does `actions` now, on this thread. @returns the round. */
+  reclaim(actions, reason, share) {
+    this.requireOpen();
+    this.feedHeap(0);
+    const round = reclaim.reclaim(this, actions, reason, share);
+    this.feedHeap(0);
+    return round;
+  }
+
+  /** A full collection. @returns bytes it freed. */
+  collect() {
+    this.requireOpen();
+    return reclaim.collect(this);
+  }
+
+  /** The newest rounds of this isolate, oldest first. */
+  rounds(max) {
+    return reclaim.rounds(max);
+  }
+
+  reclaimStats() {
+    return reclaim.reclaimStats();
+  }
+
   /* ---- life ------------------------------------------------------------------ */
 
   get isRunning() {
@@ -192,6 +228,7 @@ class Core {
     if (native.monitorIsRunning(this.handle) && !running.has(this)) {
       running.add(this);
       hold(this, () => this.stop());
+      reclaim.enter(this);
       if (!tellsHeap(heapStatistics())) this.startHeapTimer();
     }
     this.drain();
@@ -207,6 +244,7 @@ class Core {
     native.monitorStop(this.handle);
     clearInterval(this.heapTimer);
     running.delete(this);
+    reclaim.leave(this);
     letGo(this);
     this.drain();
   }

@@ -2,6 +2,7 @@
 
 // From events of the core to what listeners are given.
 const native = require('./native');
+const { roundAt } = require('./reclaim');
 const { at, named, statsOf } = require('./sample');
 
 // What each issue compares: the value in force and its threshold.
@@ -59,6 +60,8 @@ const payloads = {
     domain: named(native.domainNames, event.row[at.domain]),
     stats,
   }),
+  'optimization:automatic': (event) => roundAt(event.round),
+  'memory:unreclaimable': (event) => roundAt(event.round),
 };
 
 function leakOf(event, stats) {

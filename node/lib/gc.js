@@ -143,6 +143,13 @@ function canCollect() {
   return collector !== null;
 }
 
+/** As collect(), of young objects only. */
+function collectYoung() {
+  const before = heldBytes();
+  collector({ type: 'minor' });
+  return Math.max(0, before - heldBytes());
+}
+
 /** A full collection, now; only where canCollect(). @returns bytes of heap and
  *  external memory it freed, measured. */
 function collect() {
@@ -151,4 +158,6 @@ function collect() {
   return Math.max(0, before - heldBytes());
 }
 
-module.exports = { canCollect, collect, gcStats, observe, reportLongPauses, source, startCounting, tellsHeap };
+module.exports = {
+  canCollect, collect, collectYoung, gcStats, heldBytes, observe, reportLongPauses, source, startCounting, tellsHeap,
+};

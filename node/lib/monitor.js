@@ -92,7 +92,7 @@ class MemoryMonitor extends EventEmitter {
   #deliver(event) {
     const { name, payload } = describe(event, this.#core.settings);
     if (name === 'pressure') this.#tellPressure(payload.pressure);
-    emitSafely(this, name, payload);
+    if (payload !== null) emitSafely(this, name, payload); // null: a round that is forgotten
   }
 
   #tellPressure(pressure) {
@@ -121,7 +121,28 @@ class MemoryMonitor extends EventEmitter {
   triggerGc() {
     if (!gc.canCollect()) return 0;
     native.managerCollected(this.#core.handle);
-    return gc.collect();
+    return this.#core.collect();
+  }
+
+  releaseMemory() {
+    return this.#core.reclaim(['release'], 'manual', 0);
+  }
+
+  get shedCallbacks() {
+    return this.#core.shedCallbacks;
+  }
+
+  registerShedCallback(callback) {
+    requireFunction(callback, 'a shed callback');
+    this.#core.shedCallbacks.push(callback);
+  }
+
+  getReclaimStats() {
+    return this.#core.reclaimStats();
+  }
+
+  getReclaimHistory(count = native.roundsKept) {
+    return this.#core.rounds(count);
   }
 
   /* ---- background -------------------------------------------------------------- */

@@ -29,12 +29,14 @@ static void env_finalize(napi_env env, void *data, void *hint) {
 static void env_end_gc(void *data) {
   mgn_env *self = data;
 
+  mgn_reclaim_leave(self);
   mgn_gc_remove(self);
 }
 
 static void env_end_managers(void *data) {
   mgn_env *self = data;
 
+  mgn_reclaim_leave(self);
   while (self->managers != NULL)
     mgn_manager_shut(self->env, self->managers);
   /* Fails only for a function that is gone already. */
@@ -70,6 +72,7 @@ static void door_answer(napi_env env, napi_value function, void *ctx,
   if (env == NULL) return; /* the queue is emptied at the end; ctx may be gone */
   /* Before the calls: what arrives from here on rings again. */
   atomic_store(&self->door_rung, false);
+  mgn_reclaim_answer(self);
   for (manager = self->managers; manager != NULL; manager = manager->next)
     calls++;
   for (; calls > 0; calls--) {
@@ -108,6 +111,13 @@ fail:
   return false;
 }
 
+void mgn_env_ring(mgn_env *self) {
+  if (atomic_exchange(&self->door_rung, true)) return;
+  if (napi_call_threadsafe_function(self->door, NULL, napi_tsfn_nonblocking) !=
+      napi_ok)
+    atomic_store(&self->door_rung, false);
+}
+
 void mgn_wake(void *ctx) {
   mgn_manager *manager = ctx;
   mgn_env *self = manager->owner;
@@ -115,10 +125,7 @@ void mgn_wake(void *ctx) {
   /* Events of a pass made by JS are taken by JS right after the pass. */
   if (pthread_equal(pthread_self(), self->thread)) return;
   atomic_store(&manager->rung, true);
-  if (atomic_exchange(&self->door_rung, true)) return;
-  if (napi_call_threadsafe_function(self->door, NULL, napi_tsfn_nonblocking) !=
-      napi_ok)
-    atomic_store(&self->door_rung, false);
+  mgn_env_ring(self);
 }
 
 /* ---- start --------------------------------------------------------------- */
@@ -128,7 +135,8 @@ static napi_status env_define(napi_env env, napi_value exports, mgn_env *self) {
       mgn_error_define,  mgn_config_define,   mgn_sample_define,
       mgn_trend_define,  mgn_process_define,  mgn_gc_define,
       mgn_buffer_define, mgn_resource_define, mgn_monitor_define,
-      mgn_manager_define, mgn_policy_define,  mgn_optimize_define};
+      mgn_manager_define, mgn_policy_define,  mgn_optimize_define,
+      mgn_reclaim_define};
   napi_value version;
   napi_status st = napi_ok;
 

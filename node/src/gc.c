@@ -33,6 +33,7 @@ typedef struct gc_v8 {
   gc_remove remove_prologue, remove_epilogue;
   void (*make_statistics)(void *statistics);
   void (*read_statistics)(void *isolate, void *statistics);
+  void (*press)(void *isolate, int pressure); /* may be missing */
   bool complete, has_statistics;
 } gc_v8;
 
@@ -46,6 +47,7 @@ typedef struct gc_statistics {
 #define GC_HOOK_TYPE "EPFvPS0_NS_6GCTypeENS_15GCCallbackFlagsEPvES4_"
 #define GC_MINORS 2 /* kinds of the young generation */
 #define GC_COLLECTIONS 3 /* the other kinds are phases of one */
+#define GC_FULL 2 /* the kind that collects all of the heap */
 #define GC_ALL_TYPES ((1 << MGN_GC_KINDS) - 1)
 #define GC_MINOR_SINCE_NODE 18 /* the minor mark-sweep took the second bit */
 #define GC_VALUES 8 /* of a kind, as gcRead() tells them */
@@ -77,6 +79,17 @@ static void gc_find(void) {
       gc_symbol(&gc_found.make_statistics, "_ZN2v814HeapStatisticsC1Ev") &&
       gc_symbol(&gc_found.read_statistics,
                 "_ZN2v87Isolate17GetHeapStatisticsEPNS_14HeapStatisticsE");
+  (void)gc_symbol(&gc_found.press,
+                  "_ZN2v87Isolate26MemoryPressureNotificationENS_"
+                  "19MemoryPressureLevelE");
+}
+
+void *mgn_gc_pressable(const mgn_env *self) {
+  return gc_found.press == NULL ? NULL : self->gc.isolate;
+}
+
+void mgn_gc_press(void *isolate, mgn_pressure pressure) {
+  gc_found.press(isolate, (int)pressure);
 }
 
 static uint64_t gc_clock_ns(clockid_t clock) {
@@ -119,12 +132,21 @@ static void gc_read_heap(void *isolate, gc_statistics *out) {
   gc_found.read_statistics(isolate, out);
 }
 
-static void gc_tell_heap(const mgn_env *self) {
+uint64_t mgn_gc_live_bytes(const mgn_env *self) {
+  gc_statistics statistics;
+
+  if (!self->gc.knows_heap) return MG_ABSENT;
+  gc_read_heap(self->gc.isolate, &statistics);
+  return statistics.used_bytes + statistics.external_bytes;
+}
+
+static void gc_tell_heap(mgn_env *self) {
   gc_statistics statistics;
   mg_heap heap;
 
   if (!self->gc.knows_heap || self->managers == NULL) return;
   gc_read_heap(self->gc.isolate, &statistics);
+  mgn_reclaim_tell(self, statistics.used_bytes + statistics.external_bytes);
   heap = (mg_heap){statistics.used_bytes, statistics.total_bytes,
                    statistics.limit_bytes, statistics.external_bytes, 0};
   for (const mgn_manager *m = self->managers; m != NULL; m = m->next) {
@@ -135,12 +157,14 @@ static void gc_tell_heap(const mgn_env *self) {
 }
 
 static void gc_began(void *isolate, int type, int flags, void *data) {
-  mgn_gc *gc = &((mgn_env *)data)->gc;
-  uint32_t kind = gc_kind_of(gc, (uint32_t)type);
+  mgn_env *self = data;
+  uint32_t kind = gc_kind_of(&self->gc, (uint32_t)type);
 
   (void)isolate;
   (void)flags;
-  if (kind < MGN_GC_KINDS) gc->began[kind] = gc_clocks(kind);
+  if (kind < MGN_GC_KINDS) self->gc.began[kind] = gc_clocks(kind);
+  if (kind == GC_FULL && self->reclaim.engine != NULL)
+    mgn_reclaim_began(self, mgn_gc_live_bytes(self));
 }
 
 static void gc_ended(void *isolate, int type, int flags, void *data) {
@@ -150,7 +174,6 @@ static void gc_ended(void *isolate, int type, int flags, void *data) {
   mgn_gc_clocks began, now;
 
   (void)isolate;
-  (void)flags;
   /* A collection that was under way at installation has no beginning. */
   if (kind >= MGN_GC_KINDS || gc->began[kind].wall_ns == 0) return;
   now = gc_clocks(kind);
@@ -164,6 +187,8 @@ static void gc_ended(void *isolate, int type, int flags, void *data) {
                           .collected = MG_ABSENT,
                           .kind = kind});
   if (kind < GC_COLLECTIONS) gc_tell_heap(self);
+  if (kind == GC_FULL)
+    mgn_reclaim_ended(self, now.wall_ns - began.wall_ns, flags);
 }
 
 static void gc_open(mgn_env *self) {

@@ -134,6 +134,7 @@ static napi_value manager_open(napi_env env, napi_callback_info info) {
   if (manager_wrap(env, self, v[1], v[2], &handle) != napi_ok) goto fail_core;
   mgn_env_hold(owner);
   manager_link(self);
+  mgn_reclaim_join(self);
   mg_monitor_set_page(mg_manager_monitor(self->core), page);
   manager_tell_v8(env, MANAGER_BYTES);
   return handle;

@@ -4,7 +4,7 @@
  * converts the answer; node/lib is its only caller. One mgn_env exists per
  * napi_env: each Worker has its own, and so has a second require() on the same
  * isolate (jest). Everything here runs on that environment's JS thread, except
- * mgn_wake().
+ * what says otherwise.
  *
  * No call of Node-API is trusted to work: while worker.terminate() is at work
  * any of them may refuse. A function then returns NULL with nothing leaked. */
@@ -60,9 +60,61 @@ void mgn_gc_install(struct mgn_env *self);
 void mgn_gc_remove(struct mgn_env *self);
 napi_status mgn_gc_define(napi_env env, napi_value exports, void *data);
 
-/* ---- addon.c: one environment ------------------------------------------- */
+/* v8::MemoryPressureLevel */
+typedef enum mgn_pressure {
+  MGN_PRESSURE_NONE,
+  MGN_PRESSURE_MODERATE,
+  MGN_PRESSURE_CRITICAL
+} mgn_pressure;
 
+/** @return the isolate of `self` if mgn_gc_press() works on it; else NULL. */
+void *mgn_gc_pressable(const struct mgn_env *self);
+/** Tells V8 that memory is short. Any thread, while the isolate lives. */
+void mgn_gc_press(void *isolate, mgn_pressure pressure);
+/** Heap and external memory in use, MG_ABSENT if V8 does not tell. */
+uint64_t mgn_gc_live_bytes(const struct mgn_env *self);
+
+/* ---- reclaim.c: the engine of an isolate -------------------------------- */
+
+typedef struct mgn_reclaim mgn_reclaim;
 typedef struct mgn_manager mgn_manager;
+
+/* An environment's place with the engine. */
+typedef struct mgn_reclaim_seat {
+  mgn_reclaim *engine;   /* NULL until opened, and at the end */
+  struct mgn_env *next;  /* of the engine; guarded by its lock */
+  bool is_awake;         /* the worker may call; guarded by it */
+  _Atomic uint32_t asked; /* bits of actions that JS is asked for */
+  napi_ref act, row;     /* of JS: does an action, and tells of it */
+} mgn_reclaim_seat;
+
+/** What V8's hooks know: heap and external memory now; a full collection begins;
+ *  it ended. JS thread, also inside a hook. */
+void mgn_reclaim_tell(struct mgn_env *env, uint64_t live_bytes);
+void mgn_reclaim_began(struct mgn_env *env, uint64_t live_bytes);
+void mgn_reclaim_ended(struct mgn_env *env, uint64_t wall_ns, int flags);
+/** Does what the worker asked this environment for. */
+void mgn_reclaim_answer(struct mgn_env *env);
+/** Has the engine follow the manager's monitor, if there is one. */
+void mgn_reclaim_join(mgn_manager *manager);
+/** Opens or joins the engine of the isolate. @param by_pressure false: JS collects,
+ *  not V8 by its own. @return false if there is no room. */
+bool mgn_reclaim_open(struct mgn_env *env, bool by_pressure);
+/** @return NULL until opened. */
+mg_reclaim *mgn_reclaim_engine(const struct mgn_env *env);
+/** Whether the worker may call this environment and its isolate. Waits for such a
+ *  call to end, which takes microseconds. */
+void mgn_reclaim_wake(struct mgn_env *env, bool is_awake);
+/** mg_reclaim_run() and mg_reclaim_poll() on the JS thread, once opened. */
+mg_status mgn_reclaim_run(struct mgn_env *env, uint32_t actions,
+                          mg_reason reason, double share, mg_round *out,
+                          mg_error *err);
+bool mgn_reclaim_poll(struct mgn_env *env);
+/** At the end of an environment: waits for no JS. */
+void mgn_reclaim_leave(struct mgn_env *env);
+napi_status mgn_reclaim_define(napi_env env, napi_value exports, void *data);
+
+/* ---- addon.c: one environment ------------------------------------------- */
 
 typedef struct mgn_env {
   napi_env env;
@@ -72,12 +124,15 @@ typedef struct mgn_env {
   _Atomic bool door_rung;        /* an answer is under way */
   mgn_manager *managers;         /* open ones */
   mgn_gc gc;
+  mgn_reclaim_seat reclaim;
 } mgn_env;
 
 mgn_env *mgn_env_hold(mgn_env *self);
 void mgn_env_release(mgn_env *self);
 /** Opens the way from other threads to the managers' `dispatch`. Throws. */
 bool mgn_env_open_door(napi_env env, mgn_env *self);
+/** Has door_answer() run on the JS thread. Any thread, while the door is open. */
+void mgn_env_ring(mgn_env *self);
 /** mg_monitor_hooks.wake with an mgn_manager. Any thread. */
 void mgn_wake(void *ctx);
 

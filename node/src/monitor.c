@@ -14,6 +14,7 @@ enum {
   MONITOR_MB_PER_MINUTE,
   MONITOR_COUNT,
   MONITOR_THRESHOLD,
+  MONITOR_ROUND,
   MONITOR_EVENT_VALUES
 };
 
@@ -119,6 +120,7 @@ static napi_value monitor_set_heap(napi_env env, napi_callback_info info) {
                    mgn_to_u64(number[2]), mgn_to_u64(number[3]),
                    self->array_buffer_bytes};
   mg_monitor_set_heap(mg_manager_monitor(self->core), &heap);
+  mgn_reclaim_tell(self->owner, heap.used_bytes + heap.external_bytes);
   return mgn_undefined(env);
 }
 
@@ -144,6 +146,7 @@ static napi_value monitor_next_event(napi_env env, napi_callback_info info) {
   out[MONITOR_MB_PER_MINUTE] = event.mb_per_minute;
   out[MONITOR_COUNT] = (double)event.count;
   out[MONITOR_THRESHOLD] = (double)event.threshold;
+  out[MONITOR_ROUND] = (double)event.round;
   return mgn_text(env, event.counter);
 }
 

@@ -1,0 +1,204 @@
+'use strict';
+
+// Reclaiming memory in this isolate: what the engine asks of JavaScript, and rounds
+// as objects. The engine itself is in the addon, one per isolate.
+const native = require('./native');
+const gc = require('./gc');
+const { heapStatistics } = require('./heap');
+const { camel } = require('./names');
+const { codes, failure, kindOf, requireNumber } = require('./errors');
+const { callSafely, isExiting, reportOnce, warn } = require('./report');
+const { named } = require('./sample');
+
+const ROUND_FIELDS = [
+  'number', 'unixMs', 'reason', 'level', 'tookMs', 'gcMs', 'usageBefore', 'usageAfter', 'rssBeforeBytes',
+  'rssAfterBytes', 'heapBeforeBytes', 'heapAfterBytes', 'freedBytes', 'isUnreclaimable',
+];
+const STEPS = ROUND_FIELDS.length; // how many follow
+const STEP_VALUES = 5;
+const ROUND_VALUES = STEPS + 1 + STEP_VALUES * native.roundSteps;
+const STATS_FIELDS = ['rounds', 'usefulRounds', 'failed', 'freedBytes', 'tookMs', 'gcMs'];
+const MS_PER_NS = 1e-6;
+
+const outcome = new Float64Array(3); // of one action: bytes freed, bytes in use before, ms
+const round = new Float64Array(ROUND_VALUES);
+const stats = new Float64Array(STATS_FIELDS.length + 2 + native.actionNames.length);
+const cores = new Set(); // whose monitors run
+
+/* ---- what the engine asks for ---------------------------------------------- */
+
+function shrinkCaches(share) {
+  require('./caches').shrink(share);
+  return true;
+}
+
+/** Tells every shed callback. @returns whether one of them went well. */
+function shed(share, reason) {
+  let isShed = false;
+  for (const core of [...cores]) {
+    for (const callback of [...core.shedCallbacks]) {
+      isShed = callSafely(callback, undefined, [{ reason, sample: core.latest }], 'a shed callback') || isShed;
+    }
+  }
+  return isShed;
+}
+
+function measured(collect) {
+  if (!gc.canCollect()) return false;
+  const began = process.hrtime.bigint();
+  outcome[1] = gc.heldBytes();
+  outcome[0] = collect();
+  outcome[2] = Number(process.hrtime.bigint() - began) * MS_PER_NS;
+  return true;
+}
+
+const acts = {
+  caches: shrinkCaches,
+  young: () => measured(gc.collectYoung),
+  full: () => measured(gc.collect),
+  release: () => measured(gc.collect),
+  shed,
+};
+
+// Called by the addon on this thread. @returns whether it was done.
+function act(action, reason, share) {
+  const name = native.actionNames[action];
+  outcome.fill(0);
+  try {
+    return acts[name](share, native.reasonNames[reason]) === true;
+  } catch (error) {
+    reportOnce(acts[name], `reclaiming memory (${name})`, error);
+    return false;
+  }
+}
+
+/* ---- rounds ------------------------------------------------------------------ */
+
+function known(number) {
+  return Number.isNaN(number) ? null : number;
+}
+
+function roundOf(row, start = 0) {
+  const result = {};
+  ROUND_FIELDS.forEach((field, index) => {
+    result[field] = known(row[start + index]);
+  });
+  result.reason = named(native.reasonNames, result.reason);
+  result.level = named(native.levelNames, result.level);
+  result.isUnreclaimable = result.isUnreclaimable === 1;
+  result.steps = [];
+  for (let step = 0; step < row[start + STEPS]; step++) {
+    const at = start + STEPS + 1 + STEP_VALUES * step;
+    result.steps.push({
+      action: named(native.actionNames, row[at]),
+      wasDone: row[at + 1] === 1,
+      tookMs: row[at + 2],
+      gcMs: row[at + 3],
+      freedBytes: row[at + 4],
+    });
+  }
+  return result;
+}
+
+/** The newest rounds of this isolate, oldest first. */
+function rounds(max) {
+  requireNumber(max, 'count', 0);
+  const count = Math.min(Math.floor(max), native.roundsKept);
+  const rows = new Float64Array(Math.max(1, count) * ROUND_VALUES);
+  const held = native.reclaimRounds(count, rows);
+  return Array.from({ length: held }, (_, index) => roundOf(rows, index * ROUND_VALUES));
+}
+
+/** The round of that number; null if it is not kept any more. */
+function roundAt(number) {
+  return native.reclaimRound(number, round) ? roundOf(round) : null;
+}
+
+function reclaimStats() {
+  native.reclaimStats(stats);
+  const result = {};
+  STATS_FIELDS.forEach((field, index) => {
+    result[field] = stats[index];
+  });
+  const [isUnreclaimable, timeToLimitMs, ...actions] = stats.subarray(STATS_FIELDS.length);
+  result.isUnreclaimable = isUnreclaimable === 1;
+  result.timeToLimitMs = timeToLimitMs < 0 ? null : timeToLimitMs;
+  result.actions = {};
+  native.actionNames.forEach((name, index) => {
+    if (index > 0) result.actions[camel(name)] = actions[index]; // the first is no action
+  });
+  return result;
+}
+
+/* ---- by hand -------------------------------------------------------------------- */
+
+function indexOf(names, name, what) {
+  const index = names.indexOf(name, 1); // the first is "none"
+  if (index >= 1) return index;
+  const text = typeof name === 'string' ? JSON.stringify(name) : kindOf(name);
+  throw failure('EINVAL', `${what} is ${text}, allowed: ${names.slice(1).map((one) => `"${one}"`).join(', ')}`);
+}
+
+/** Does `actions` now, whatever policy and budget say. @returns the round. */
+function reclaim(core, actions, reason = 'manual', share = 1) {
+  const bits = actions.reduce((sum, name) => sum | (1 << indexOf(native.actionNames, name, 'an action')), 0);
+  const why = indexOf(native.reasonNames, reason, 'reason');
+  gc.tellsHeap(heapStatistics());
+  const wasAwake = cores.has(core);
+  cores.add(core);
+  try {
+    native.reclaimRun(bits, why, share, round);
+  } finally {
+    if (!wasAwake) cores.delete(core);
+  }
+  return roundOf(round);
+}
+
+/** As reclaim() with "full"; also from inside an action of the engine, then without
+ *  a round. @returns bytes of heap and external memory it freed, measured. */
+function collect(core) {
+  try {
+    return reclaim(core, ['full']).steps[0].freedBytes;
+  } catch (error) {
+    if (error.code !== codes.ECONFLICT && error.code !== codes.ESYS) throw error;
+    return gc.collect();
+  }
+}
+
+/* ---- life ------------------------------------------------------------------------- */
+
+let isOpen;
+
+/** Sees to it that this isolate has its engine.
+ *  @param byPressure false: as where V8's own functions cannot be had. */
+function open(byPressure = true) {
+  if (isOpen !== undefined) return;
+  isOpen = native.reclaimOpen(act, outcome, byPressure);
+  if (!isOpen) warn('no memory is reclaimed automatically: there was no room for the engine', codes.ENOMEM);
+}
+
+/** The worker may call here, and V8, while a monitor runs; not when the process
+ *  ends: V8's platform ends before our threads do. */
+function enter(core) {
+  if (isExiting()) return;
+  cores.add(core);
+  native.reclaimWake(true);
+}
+
+function leave(core) {
+  cores.delete(core);
+  if (cores.size === 0) native.reclaimWake(false);
+}
+
+/** Does what is due, for a monitor that nothing runs for in the background. */
+function poll(core) {
+  if (!isOpen || cores.size > 0) return;
+  cores.add(core);
+  try {
+    native.reclaimPoll();
+  } finally {
+    cores.delete(core);
+  }
+}
+
+module.exports = { collect, enter, leave, open, poll, reclaim, reclaimStats, roundAt, rounds };

@@ -448,6 +448,71 @@ export interface PressureEvent {
   stats: MemoryStats;
 }
 
+/** One action of a {@link ReclaimRound}. */
+export interface ReclaimStep {
+  action: ActionName;
+  /** False: it could not be done, for one that the event loop was busy. */
+  wasDone: boolean;
+  tookMs: number;
+  /** Part of it spent collecting. */
+  gcMs: number;
+  /** Measured: for a collection what heap and external memory, or the resident set,
+   *  fell by; for the others the resident set. */
+  freedBytes: number;
+}
+
+/** What reclaiming memory once did; null stands for what is not known. */
+export interface ReclaimRound {
+  /** 1 for the first of an isolate. */
+  number: number;
+  /** When it began, ms since 1970. */
+  unixMs: number;
+  reason: ReasonName;
+  level: LevelName;
+  tookMs: number;
+  gcMs: number;
+  usageBefore: number;
+  usageAfter: number;
+  rssBeforeBytes: number | null;
+  rssAfterBytes: number | null;
+  /** Heap and external memory, as V8 told last. */
+  heapBeforeBytes: number | null;
+  heapAfterBytes: number | null;
+  /** What the resident set or the heap fell by, the larger. */
+  freedBytes: number;
+  /** With this round memguard gave up collecting. */
+  isUnreclaimable: boolean;
+  steps: ReclaimStep[];
+}
+
+/** What was reclaimed in this isolate since memguard was loaded. */
+export interface ReclaimStats {
+  rounds: number;
+  /** Rounds that freed at least 1 % of what was in use. */
+  usefulRounds: number;
+  /** Actions that could not be done. */
+  failed: number;
+  freedBytes: number;
+  tookMs: number;
+  gcMs: number;
+  /** Collecting frees nothing any more: shed load or restart. */
+  isUnreclaimable: boolean;
+  /** Time to the limit by the present growth, ms; null if usage does not grow. */
+  timeToLimitMs: number | null;
+  /** How often each action was done. */
+  actions: Record<ActionName, number>;
+}
+
+/** What a shed callback is told. */
+export interface ShedReport {
+  reason: ReasonName;
+  /** The latest sample of the monitor it is registered with. */
+  sample: Sample | null;
+}
+
+/** Gives up memory of the host: drops sessions, refuses work, asks for a restart. */
+export type ShedCallback = (report: ShedReport) => unknown;
+
 /** Events of a {@link MemoryMonitor} and the arguments of their listeners. */
 export interface MemoryMonitorEvents {
   'monitoring:started': [{ intervalMs: number }];
@@ -460,6 +525,10 @@ export interface MemoryMonitorEvents {
   'level:changed': [LevelEvent];
   /** On each sample whose pressure is at or above pressureThreshold. */
   pressure: [PressureEvent];
+  /** Memory was reclaimed in this isolate, automatically or because it was asked for. */
+  'optimization:automatic': [ReclaimRound];
+  /** memguard gave up collecting: nothing that is dead is left. */
+  'memory:unreclaimable': [ReclaimRound];
 }
 
 type Listener<Name extends keyof MemoryMonitorEvents> = (...values: MemoryMonitorEvents[Name]) => unknown;
@@ -527,10 +596,32 @@ export class MemoryMonitor extends EventEmitter {
    */
   registerPressureCallback(callback: PressureCallback): void;
   /**
-   * A full collection, without start flags.
+   * A full collection, without start flags. Its time counts against
+   * gcBudgetPercent.
    * @returns bytes of heap and external memory it freed, measured.
    */
   triggerGc(): number;
+  /**
+   * Collects all there is, compacts the heap and gives what is free back to the
+   * system, here and now: 15 ms with little alive, 150 ms and more with 200 MB. Its
+   * time counts against gcBudgetPercent.
+   * @throws {MemguardError} CONFLICT from inside a shed callback or a cache that is
+   * being shrunk.
+   */
+  releaseMemory(): ReclaimRound;
+  /**
+   * Has `callback` called when memory is unreclaimable: at once, then at each
+   * further 1 % of the limit or every 30 s.
+   * @throws {MemguardError} TYPE.
+   */
+  registerShedCallback(callback: ShedCallback): void;
+  /** Callbacks of the host; it may change the array itself. */
+  readonly shedCallbacks: ShedCallback[];
+  /** Of this isolate, all monitors together. */
+  getReclaimStats(): ReclaimStats;
+  /** Rounds of this isolate, oldest first. @param count newest ones; default and at
+   * most 64. @throws {MemguardError} TYPE, RANGE. */
+  getReclaimHistory(count?: number): ReclaimRound[];
 
   /**
    * Starts sampling in the background; does nothing if it runs.

@@ -47,7 +47,8 @@ typedef struct gc_statistics {
 #define GC_HOOK_TYPE "EPFvPS0_NS_6GCTypeENS_15GCCallbackFlagsEPvES4_"
 #define GC_MINORS 2 /* kinds of the young generation */
 #define GC_COLLECTIONS 3 /* the other kinds are phases of one */
-#define GC_FULL 2 /* the kind that collects all of the heap */
+#define GC_FULL 2    /* the kind that collects all of the heap */
+#define GC_MARKING 3 /* its beginning, where it marks beside JS */
 #define GC_ALL_TYPES ((1 << MGN_GC_KINDS) - 1)
 #define GC_MINOR_SINCE_NODE 18 /* the minor mark-sweep took the second bit */
 #define GC_VALUES 8 /* of a kind, as gcRead() tells them */
@@ -187,8 +188,8 @@ static void gc_ended(void *isolate, int type, int flags, void *data) {
                           .collected = MG_ABSENT,
                           .kind = kind});
   if (kind < GC_COLLECTIONS) gc_tell_heap(self);
-  if (kind == GC_FULL)
-    mgn_reclaim_ended(self, now.wall_ns - began.wall_ns, flags);
+  if (kind == GC_FULL || kind == GC_MARKING)
+    mgn_reclaim_ended(self, now.wall_ns - began.wall_ns, kind == GC_FULL, flags);
 }
 
 static void gc_open(mgn_env *self) {

@@ -89,10 +89,11 @@ typedef struct mgn_reclaim_seat {
 } mgn_reclaim_seat;
 
 /** What V8's hooks know: heap and external memory now; a full collection begins;
- *  it ended. JS thread, also inside a hook. */
+ *  it ended, or a first part of it. JS thread, also inside a hook. */
 void mgn_reclaim_tell(struct mgn_env *env, uint64_t live_bytes);
 void mgn_reclaim_began(struct mgn_env *env, uint64_t live_bytes);
-void mgn_reclaim_ended(struct mgn_env *env, uint64_t wall_ns, int flags);
+void mgn_reclaim_ended(struct mgn_env *env, uint64_t wall_ns, bool is_whole,
+                       int flags);
 /** Does what the worker asked this environment for. */
 void mgn_reclaim_answer(struct mgn_env *env);
 /** Has the engine follow the manager's monitor, if there is one. */
@@ -105,6 +106,10 @@ mg_reclaim *mgn_reclaim_engine(const struct mgn_env *env);
 /** Whether the worker may call this environment and its isolate. Waits for such a
  *  call to end, which takes microseconds. */
 void mgn_reclaim_wake(struct mgn_env *env, bool is_awake);
+/** Around what makes the JS thread wait for the worker: meanwhile the worker does
+ *  not wait for JS. */
+void mgn_reclaim_hurry(struct mgn_env *env);
+void mgn_reclaim_unhurry(struct mgn_env *env);
 /** mg_reclaim_run() and mg_reclaim_poll() on the JS thread, once opened. */
 mg_status mgn_reclaim_run(struct mgn_env *env, uint32_t actions,
                           mg_reason reason, double share, mg_round *out,

@@ -46,12 +46,15 @@ static napi_value monitor_start(napi_env env, napi_callback_info info) {
 }
 
 static napi_value monitor_stop(napi_env env, napi_callback_info info) {
-  mg_monitor *monitor;
+  mgn_manager *self;
   napi_value value;
 
-  monitor = monitor_given(env, info, 1, &value);
-  if (monitor == NULL) return NULL;
-  mg_monitor_stop(monitor);
+  if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
+  self = mgn_manager_of(env, value);
+  if (self == NULL) return NULL;
+  mgn_reclaim_hurry(self->owner);
+  mg_monitor_stop(mg_manager_monitor(self->core));
+  mgn_reclaim_unhurry(self->owner);
   return mgn_undefined(env);
 }
 

@@ -61,8 +61,8 @@ struct mgn_reclaim {
   mg_action awaited; /* by the worker, from `open` environments */
   uint32_t open;
   mg_outcome answer;
-  _Atomic bool is_ending;
-  _Atomic uint32_t hurried; /* JS waits for the worker */
+  _Atomic uint32_t awake;   /* environments; changes with the lock held */
+  _Atomic uint32_t hurried; /* JS waits for the worker, so for JS nobody may */
   /* Told by V8's hooks and by JS. */
   _Atomic uint64_t live_bytes;
   _Atomic uint64_t collections, thorough; /* full ones that ended */
@@ -92,18 +92,20 @@ void mgn_reclaim_began(mgn_env *env, uint64_t live_bytes) {
   if (self != NULL) self->used_before = live_bytes;
 }
 
-void mgn_reclaim_ended(mgn_env *env, uint64_t wall_ns, int flags) {
+void mgn_reclaim_ended(mgn_env *env, uint64_t wall_ns, bool is_whole,
+                       int flags) {
   mgn_reclaim *self = reclaim_told_by(env);
   uint64_t live;
 
   if (self == NULL) return;
+  atomic_fetch_add(&self->gc_ns, wall_ns);
+  if (!is_whole) return;
   live = atomic_load(&self->live_bytes);
   if (self->used_before != MG_ABSENT && live != MG_ABSENT) {
     atomic_store(&self->used_bytes, self->used_before);
     if (self->used_before > live)
       atomic_fetch_add(&self->freed_bytes, self->used_before - live);
   }
-  atomic_fetch_add(&self->gc_ns, wall_ns);
   if ((flags & RECLAIM_THOROUGH) != 0) atomic_fetch_add(&self->thorough, 1);
   atomic_fetch_add(&self->collections, 1); /* last: it ends a wait */
 }
@@ -130,15 +132,17 @@ static reclaim_mark reclaim_mark_now(const mgn_reclaim *self) {
 }
 
 /* V8 counts Buffers as external memory until it has swept them, after the
- * collection: where the resident set fell by more, that is what was freed. */
+ * collection: where the resident set fell by more, that is what was freed. In use
+ * is what is resident: the heap can be a small part of it, of which some garbage is
+ * a large share. */
 static void reclaim_weigh(mg_outcome *out, const reclaim_mark *before) {
   uint64_t rss = mg_rss_bytes();
 
-  if (rss == MG_ABSENT || before->rss_bytes == MG_ABSENT ||
-      before->rss_bytes < rss + out->freed_bytes)
-    return;
-  out->freed_bytes = before->rss_bytes - rss;
-  out->used_bytes = before->rss_bytes;
+  if (rss == MG_ABSENT || before->rss_bytes == MG_ABSENT) return;
+  if (before->rss_bytes > rss + out->freed_bytes)
+    out->freed_bytes = before->rss_bytes - rss;
+  if (before->rss_bytes > out->used_bytes)
+    out->used_bytes = before->rss_bytes;
 }
 
 static void reclaim_take_collection(const mgn_reclaim *self, mg_outcome *out,
@@ -148,6 +152,11 @@ static void reclaim_take_collection(const mgn_reclaim *self, mg_outcome *out,
                RECLAIM_NS_PER_MS;
   out->freed_bytes = atomic_load(&self->freed_bytes) - before->freed_bytes;
   out->used_bytes = atomic_load(&self->used_bytes);
+}
+
+static bool reclaim_collects(mg_action action) {
+  return action == MG_ACTION_YOUNG || action == MG_ACTION_FULL ||
+         action == MG_ACTION_RELEASE;
 }
 
 /* @return whether there is such a thing here. */
@@ -162,19 +171,12 @@ static bool reclaim_trim(void) {
 
 /* ---- on the worker --------------------------------------------------------- */
 
-static bool reclaim_is_awake(const mgn_reclaim *self) {
-  const mgn_env *env = self->envs;
-
-  while (env != NULL && !env->reclaim.is_awake) env = env->reclaim.next;
-  return env != NULL;
-}
-
-/* One turn of a wait. @return whether it is worth another. */
+/* One turn of a wait for the JS thread. @return whether it is worth another. */
 static bool reclaim_goes_on(mgn_reclaim *self, double until_ms) {
   const struct timespec tick = {0, RECLAIM_TICK_NS};
 
   nanosleep(&tick, NULL);
-  return !atomic_load(&self->is_ending) && atomic_load(&self->hurried) == 0 &&
+  return atomic_load(&self->awake) != 0 && atomic_load(&self->hurried) == 0 &&
          reclaim_now_ms() < until_ms;
 }
 
@@ -189,7 +191,7 @@ static bool reclaim_tell_v8(mgn_reclaim *self, mgn_pressure pressure) {
   bool is_awake;
 
   pthread_mutex_lock(&self->lock);
-  is_awake = reclaim_is_awake(self);
+  is_awake = atomic_load(&self->awake) != 0;
   if (is_awake) mgn_gc_press(self->isolate, pressure);
   pthread_mutex_unlock(&self->lock);
   return is_awake;
@@ -268,8 +270,6 @@ static void reclaim_post(mgn_reclaim *self, mg_action action, mg_reason reason,
 static void reclaim_act_far(mgn_reclaim *self, mg_action action,
                             mg_reason reason, double share, mg_outcome *out) {
   reclaim_mark before = reclaim_mark_now(self);
-  bool is_collection = action == MG_ACTION_YOUNG || action == MG_ACTION_FULL ||
-                       action == MG_ACTION_RELEASE;
 
   if (self->isolate != NULL &&
       (action == MG_ACTION_FULL || action == MG_ACTION_RELEASE)) {
@@ -277,7 +277,7 @@ static void reclaim_act_far(mgn_reclaim *self, mg_action action,
     return;
   }
   reclaim_post(self, action, reason, share, out);
-  if (!is_collection || !out->was_done) return;
+  if (!out->was_done || !reclaim_collects(action)) return;
   (void)reclaim_trim();
   reclaim_weigh(out, &before);
 }
@@ -374,12 +374,16 @@ static void reclaim_release_here(mgn_reclaim *self, mg_outcome *out) {
 
 static void reclaim_act_here(mgn_reclaim *self, mg_action action,
                              mg_reason reason, double share, mg_outcome *out) {
+  reclaim_mark before = reclaim_mark_now(self);
+
   if (action == MG_ACTION_RELEASE && self->isolate != NULL) {
     reclaim_release_here(self, out);
     return;
   }
   reclaim_call(self->caller, action, reason, share, out);
-  if (action == MG_ACTION_RELEASE && out->was_done) (void)reclaim_trim();
+  if (!out->was_done || !reclaim_collects(action)) return;
+  if (action == MG_ACTION_RELEASE) (void)reclaim_trim();
+  reclaim_weigh(out, &before);
 }
 
 static void reclaim_act(void *ctx, mg_action action, mg_reason reason,
@@ -451,10 +455,18 @@ static void reclaim_close(mgn_reclaim *self) {
   while (*at != self) at = &(*at)->next;
   *at = self->next;
   pthread_mutex_unlock(&reclaim_all_lock);
-  atomic_store(&self->is_ending, true);
   mg_reclaim_close(self->engine);
   pthread_mutex_destroy(&self->lock);
   free(self);
+}
+
+/* Holds the lock. */
+static void reclaim_set_awake(mgn_env *env, bool is_awake) {
+  if (is_awake && !env->reclaim.is_awake)
+    atomic_fetch_add(&env->reclaim.engine->awake, 1);
+  else if (!is_awake && env->reclaim.is_awake)
+    atomic_fetch_sub(&env->reclaim.engine->awake, 1);
+  env->reclaim.is_awake = is_awake;
 }
 
 void mgn_reclaim_join(mgn_manager *manager) {
@@ -475,7 +487,7 @@ void mgn_reclaim_leave(mgn_env *env) {
   pthread_mutex_lock(&self->lock);
   for (at = &self->envs; *at != env;) at = &(*at)->reclaim.next;
   *at = env->reclaim.next;
-  env->reclaim.is_awake = false;
+  reclaim_set_awake(env, false);
   /* It will not answer what it was asked for. */
   if (self->open > 0 &&
       (atomic_load(&env->reclaim.asked) & MG_ACTION_BIT(self->awaited)) != 0)
@@ -514,8 +526,18 @@ void mgn_reclaim_wake(mgn_env *env, bool is_awake) {
 
   if (self == NULL) return;
   pthread_mutex_lock(&self->lock);
-  env->reclaim.is_awake = is_awake && env->door != NULL;
+  reclaim_set_awake(env, is_awake && env->door != NULL);
   pthread_mutex_unlock(&self->lock);
+}
+
+void mgn_reclaim_hurry(mgn_env *env) {
+  if (env->reclaim.engine != NULL)
+    atomic_fetch_add(&env->reclaim.engine->hurried, 1);
+}
+
+void mgn_reclaim_unhurry(mgn_env *env) {
+  if (env->reclaim.engine != NULL)
+    atomic_fetch_sub(&env->reclaim.engine->hurried, 1);
 }
 
 mg_status mgn_reclaim_run(mgn_env *env, uint32_t actions, mg_reason reason,
@@ -525,10 +547,10 @@ mg_status mgn_reclaim_run(mgn_env *env, uint32_t actions, mg_reason reason,
   mg_status st;
 
   self->caller = env;
-  atomic_fetch_add(&self->hurried, 1);
+  mgn_reclaim_hurry(env);
   st = mg_reclaim_run(self->engine, actions, reason, share, RECLAIM_WAIT_MS,
                       out, err);
-  atomic_fetch_sub(&self->hurried, 1);
+  mgn_reclaim_unhurry(env);
   self->caller = outer;
   return st;
 }

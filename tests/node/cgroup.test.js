@@ -4,10 +4,9 @@
 const { execFileSync } = require('child_process');
 const fs = require('fs');
 const path = require('path');
-const { MB } = require('./helpers');
+const { MB, makeGroup } = require('./helpers');
 
 const LIMIT_MB = 256;
-const ROOT = '/sys/fs/cgroup';
 
 const CHILD = `
 const { ResourceManager } = require(${JSON.stringify(path.join(__dirname, '../..'))})
@@ -19,21 +18,7 @@ console.log(JSON.stringify({ domain, usage, level, cgroupLimitBytes, cgroupUsedB
 manager.close()
 `;
 
-// The directory of a new group; null, with the reason, where none can be made.
-function makeGroup() {
-  const isV1 = fs.existsSync(`${ROOT}/memory/memory.limit_in_bytes`);
-  const group = `${ROOT}/${isV1 ? 'memory/' : ''}memguard-test-node-${process.pid}`;
-  try {
-    if (!isV1) fs.writeFileSync(`${ROOT}/cgroup.subtree_control`, '+memory');
-    fs.mkdirSync(group);
-    fs.writeFileSync(`${group}/${isV1 ? 'memory.limit_in_bytes' : 'memory.max'}`, String(LIMIT_MB * MB));
-    return { group };
-  } catch (error) {
-    return { group: null, reason: error.message };
-  }
-}
-
-const { group, reason } = makeGroup();
+const { group, reason } = makeGroup('node', LIMIT_MB * MB);
 afterAll(() => group && fs.rmdirSync(group));
 
 if (group === null) {

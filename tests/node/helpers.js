@@ -20,11 +20,14 @@ function thrown(body) {
 }
 
 /** Runs a fixture in a process of its own; ends it after `seconds`.
+ *  @param options.group control group it runs in.
  *  @returns { code, signal, stdout, stderr } */
-function run(fixture, values = [], { seconds = 50, env = {}, flags = [] } = {}) {
+function run(fixture, values = [], { seconds = 50, env = {}, flags = [], group = null } = {}) {
   return new Promise((resolve, reject) => {
-    const file = path.join(FIXTURES, fixture);
-    const child = spawn(process.execPath, [...flags, file, ...values], { env: { ...process.env, ...env } });
+    const words = [process.execPath, ...flags, path.join(FIXTURES, fixture), ...values];
+    // A shell enters the group and becomes the program.
+    if (group !== null) words.unshift('sh', '-c', `echo $$ > ${group}/cgroup.procs && exec "$0" "$@"`);
+    const child = spawn(words[0], words.slice(1), { env: { ...process.env, ...env } });
     const output = { stdout: '', stderr: '' };
     const timer = setTimeout(() => child.kill('SIGKILL'), seconds * 1000);
     for (const name of ['stdout', 'stderr']) {
@@ -68,4 +71,21 @@ function removeTemporary() {
   for (const directory of directories.splice(0)) fs.rmSync(directory, { recursive: true, force: true });
 }
 
-module.exports = { MB, removeTemporary, run, runJson, temporaryDirectory, thrown, until };
+const CGROUPS = '/sys/fs/cgroup';
+
+/** Makes a memory control group with that limit.
+ *  @returns its directory; null, with the reason, where none can be made. */
+function makeGroup(name, limitBytes) {
+  const isV1 = fs.existsSync(`${CGROUPS}/memory/memory.limit_in_bytes`);
+  const group = `${CGROUPS}/${isV1 ? 'memory/' : ''}memguard-test-${name}-${process.pid}`;
+  try {
+    if (!isV1) fs.writeFileSync(`${CGROUPS}/cgroup.subtree_control`, '+memory');
+    fs.mkdirSync(group);
+    fs.writeFileSync(`${group}/${isV1 ? 'memory.limit_in_bytes' : 'memory.max'}`, String(limitBytes));
+    return { group };
+  } catch (error) {
+    return { group: null, reason: error.message };
+  }
+}
+
+module.exports = { MB, makeGroup, removeTemporary, run, runJson, temporaryDirectory, thrown, until };

@@ -3,6 +3,7 @@
 // Reclaiming memory in this isolate: what the engine asks of JavaScript, and rounds
 // as objects. The engine itself is in the addon, one per isolate.
 const native = require('./native');
+const caches = require('./caches');
 const gc = require('./gc');
 const { heapStatistics } = require('./heap');
 const { camel } = require('./names');
@@ -28,7 +29,12 @@ const cores = new Set(); // whose monitors run
 /* ---- what the engine asks for ---------------------------------------------- */
 
 function shrinkCaches(share) {
-  require('./caches').shrink(share);
+  caches.shrink(share);
+  return true;
+}
+
+function trimPools(share) {
+  caches.trimPools(share);
   return true;
 }
 
@@ -54,6 +60,7 @@ function measured(collect) {
 
 const acts = {
   caches: shrinkCaches,
+  pools: trimPools,
   young: () => measured(gc.collectYoung),
   full: () => measured(gc.collect),
   release: () => measured(gc.collect),

@@ -11,9 +11,9 @@
  *
  * What malloc still holds after either, the blocks of dead Buffers above all, goes
  * back by malloc_trim(), which stops JS only where it allocates meanwhile. Caches,
- * shedding and a young collection need JS: the worker asks for them through the
- * environment's door and waits a moment. A blocked loop answers later: caches and
- * shedding are done then, each once, however often it was asked for.
+ * pools, shedding and a young collection need JS: the worker asks for them through
+ * the environment's door and waits a moment. A blocked loop answers later: all but
+ * the collection are done then, each once, however often it was asked for.
  *
  * The worker calls V8 and the doors with the engine's lock held, and only while an
  * environment of the isolate is awake, that is while one of its monitors runs. An
@@ -30,6 +30,7 @@
 
 #define RECLAIM_TICK_NS 1000000
 #define RECLAIM_JS_MS 200.0   /* for an answer of the event loop */
+#define RECLAIM_BLOCKED_MS 5.0 /* the same, after it did not come last time */
 #define RECLAIM_GC_MS 1000.0  /* for a collection to end */
 #define RECLAIM_SWEEP_MS 10.0 /* after it V8 frees Buffers in a thread of its own */
 #define RECLAIM_WAIT_MS 1000.0 /* JS for the worker */
@@ -37,8 +38,9 @@
 #define RECLAIM_THOROUGH 16 /* v8::kGCCallbackFlagCollectAllAvailableGarbage */
 
 /* What JS is asked for and may still do when nobody waits for it any more. */
-#define RECLAIM_LASTING \
-  (MG_ACTION_BIT(MG_ACTION_CACHES) | MG_ACTION_BIT(MG_ACTION_SHED))
+#define RECLAIM_LASTING                                                 \
+  (MG_ACTION_BIT(MG_ACTION_CACHES) | MG_ACTION_BIT(MG_ACTION_POOLS) | \
+   MG_ACTION_BIT(MG_ACTION_SHED))
 
 /* What act() of node/lib/reclaim.js writes. */
 enum { RECLAIM_FREED, RECLAIM_USED, RECLAIM_GC, RECLAIM_VALUES };
@@ -61,6 +63,7 @@ struct mgn_reclaim {
   mg_action awaited; /* by the worker, from `open` environments */
   uint32_t open;
   mg_outcome answer;
+  _Atomic bool is_blocked;  /* the event loop has left a request unanswered */
   _Atomic uint32_t awake;   /* environments; changes with the lock held */
   _Atomic uint32_t hurried; /* JS waits for the worker, so for JS nobody may */
   /* Told by V8's hooks and by JS. */
@@ -251,7 +254,9 @@ static bool reclaim_is_answered(mgn_reclaim *self) {
 /* Has JS do it, if the event loop is free to. */
 static void reclaim_post(mgn_reclaim *self, mg_action action, mg_reason reason,
                          double share, mg_outcome *out) {
-  double until_ms = reclaim_now_ms() + RECLAIM_JS_MS;
+  double until_ms =
+      reclaim_now_ms() + (atomic_load(&self->is_blocked) ? RECLAIM_BLOCKED_MS
+                                                         : RECLAIM_JS_MS);
 
   pthread_mutex_lock(&self->lock);
   self->request[action] = (reclaim_request){reason, share};
@@ -262,7 +267,10 @@ static void reclaim_post(mgn_reclaim *self, mg_action action, mg_reason reason,
   while (!reclaim_is_answered(self) && reclaim_goes_on(self, until_ms))
     continue;
   pthread_mutex_lock(&self->lock);
-  if (self->open == 0) *out = self->answer;
+  if (self->open == 0)
+    *out = self->answer;
+  else
+    atomic_store(&self->is_blocked, true);
   reclaim_withdraw(self, action);
   pthread_mutex_unlock(&self->lock);
 }
@@ -335,9 +343,10 @@ static void reclaim_answer(mgn_reclaim *self, mg_action action,
 
 void mgn_reclaim_answer(mgn_env *env) {
   uint32_t asked = atomic_exchange(&env->reclaim.asked, 0);
+  mgn_reclaim *self = env->reclaim.engine;
   reclaim_request request;
-  mgn_reclaim *self;
 
+  if (self != NULL) atomic_store(&self->is_blocked, false);
   for (mg_action action = MG_ACTION_NONE; action < MG_ACTIONS; action++) {
     mg_outcome outcome = {.was_done = false};
     /* The call before may have ended the environment. */
@@ -411,9 +420,10 @@ static mgn_reclaim *reclaim_open(void *isolate) {
   self->used_before = MG_ABSENT;
   atomic_store(&self->live_bytes, MG_ABSENT);
   hooks.actions =
-      MG_ACTION_BIT(MG_ACTION_CACHES) | MG_ACTION_BIT(MG_ACTION_TRIM) |
-      MG_ACTION_BIT(MG_ACTION_YOUNG) | MG_ACTION_BIT(MG_ACTION_FULL) |
-      MG_ACTION_BIT(MG_ACTION_RELEASE) | MG_ACTION_BIT(MG_ACTION_SHED);
+      MG_ACTION_BIT(MG_ACTION_CACHES) | MG_ACTION_BIT(MG_ACTION_POOLS) |
+      MG_ACTION_BIT(MG_ACTION_TRIM) | MG_ACTION_BIT(MG_ACTION_YOUNG) |
+      MG_ACTION_BIT(MG_ACTION_FULL) | MG_ACTION_BIT(MG_ACTION_RELEASE) |
+      MG_ACTION_BIT(MG_ACTION_SHED);
   hooks.act = reclaim_act;
   hooks.live_bytes = reclaim_live_bytes;
   hooks.ctx = self;

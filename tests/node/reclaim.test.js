@@ -4,14 +4,12 @@
 // may ask. What needs a heap of its own runs in a process of its own.
 const { MB, run, runJson, thrown, until } = require('./helpers');
 
-let mockShrink = () => 0;
-jest.mock('../../node/lib/caches', () => ({ shrink: (share) => mockShrink(share) }), { virtual: true });
-
-const { MemoryMonitor, ResourceManager } = require('../..');
+const { MemoryMonitor, registerCache, registerPool } = require('../..');
 const { reclaim, rounds } = require('../../node/lib/reclaim');
 
+// As much as a program may have: nothing happens by itself.
 const AMPLE = { maxMemoryMb: '16TB', enableAutoGc: false, longPause: '60s' };
-const SHORT = { maxMemoryMb: 1, sampleInterval: '10ms', gcInterval: 0, longPause: '60s' };
+const BY_HAND = { shedCallbacks: [], latest: null }; // in place of a monitor's core
 
 const opened = [];
 function open(config) {
@@ -22,7 +20,6 @@ function open(config) {
 
 let warnings;
 beforeEach(() => {
-  mockShrink = () => 0;
   warnings = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
 });
 afterEach(() => {
@@ -34,9 +31,8 @@ function warned(code) {
   return warnings.mock.calls.filter(([, options]) => options.code === code).map(([text]) => text);
 }
 
-function block(ms) {
-  const end = Date.now() + ms;
-  while (Date.now() < end);
+function done({ steps }) {
+  return steps.map(({ action, wasDone }) => [action, wasDone]);
 }
 
 /* ---- by hand ---------------------------------------------------------------- */
@@ -97,22 +93,27 @@ test('listeners are told of each round', () => {
 test('actions by hand, and what is no action', () => {
   const monitor = open(AMPLE);
   monitor.releaseMemory();
-  const core = { shedCallbacks: [], latest: null };
-  const { steps } = reclaim(core, ['trim', 'young', 'caches'], 'idle', 0.5);
-  expect(steps.map(({ action, wasDone }) => [action, wasDone])).toEqual([['caches', true], ['trim', true], ['young', true]]);
+  const shares = [];
+  const cache = registerCache((share) => shares.push(share));
+  const pool = registerPool({ trim: (share) => shares.push(-share) });
+  const round = reclaim(BY_HAND, ['trim', 'young', 'pools', 'caches'], 'idle', 0.5);
+  expect(done(round)).toEqual([['caches', true], ['pools', true], ['trim', true], ['young', true]]);
+  expect(shares).toEqual([0.5, -0.5]);
+  cache.unregister();
+  pool.unregister();
   expect(rounds(1)[0].reason).toBe('idle');
-  const error = thrown(() => reclaim(core, ['everything']));
+  const error = thrown(() => reclaim(BY_HAND, ['everything']));
   expect(error).toBeInstanceOf(TypeError);
   expect(error.code).toBe('ERR_MEMGUARD_INVALID');
   expect(error.message).toBe(
     'an action is "everything", allowed: "caches", "pools", "trim", "young", "full", "release", "shed"',
   );
-  expect(thrown(() => reclaim(core, ['trim'], 'boredom')).message).toMatch('reason is "boredom", allowed: "bytes"');
+  expect(thrown(() => reclaim(BY_HAND, ['trim'], 'boredom')).message).toMatch('reason is "boredom", allowed: "bytes"');
 });
 
 test('the history is bounded and checks its argument', () => {
   const monitor = open(AMPLE);
-  for (let count = 0; count < 70; count++) reclaim({ shedCallbacks: [], latest: null }, ['caches']);
+  for (let count = 0; count < 70; count++) reclaim(BY_HAND, ['caches']);
   const history = monitor.getReclaimHistory();
   expect(history).toHaveLength(64);
   expect(history[63].number - history[0].number).toBe(63);
@@ -149,22 +150,16 @@ test('where V8\'s own functions cannot be had, JavaScript collects', async () =>
   expect(wasDone).toBe(true);
 });
 
-test('without a thread the checks of the program reclaim', () => {
-  const shares = [];
-  mockShrink = (share) => shares.push(share);
-  const monitor = open(SHORT);
-  const { rounds: before } = monitor.getReclaimStats();
-  monitor.checkMemoryPressure();
-  expect(shares[0]).toBe(1);
-  const { reason, level, steps } = monitor.getReclaimHistory().find(({ number }) => number === before + 1);
-  expect(reason).toBe('forced');
-  expect(level).toBe('critical');
-  expect(steps[0]).toMatchObject({ action: 'caches', wasDone: true });
-  expect(steps.map(({ action }) => action)).toContain('full');
+test('without a thread the checks of the program reclaim', async () => {
+  const { share, round } = await runJson('reclaim.js', ['checked']);
+  expect(share).toBe(1);
+  expect([round.number, round.reason, round.level]).toEqual([1, 'forced', 'critical']);
+  expect(done(round)[0]).toEqual(['caches', true]);
+  expect(round.steps.map(({ action }) => action)).toContain('full');
 });
 
 test('not where it is switched off', async () => {
-  const monitor = open({ ...SHORT, enableAutoGc: false });
+  const monitor = open({ ...AMPLE, maxMemoryMb: 1, sampleInterval: '10ms' });
   const { rounds: before } = monitor.getReclaimStats();
   monitor.startMonitoring();
   await until(() => monitor.latest?.number > 5);
@@ -173,46 +168,34 @@ test('not where it is switched off', async () => {
 });
 
 test('what a blocked event loop was asked for is done after it, once', async () => {
-  let shrinks = 0;
-  mockShrink = () => shrinks++;
-  const monitor = open(AMPLE);
-  monitor.startMonitoring();
-  await until(() => monitor.latest !== null);
-  const { rounds: before } = monitor.getReclaimStats();
-  monitor.updateConfig({ ...SHORT, enableAutoGc: true });
-  while (monitor.getReclaimStats().rounds === before) block(10);
-  expect(shrinks).toBe(0);
-  const round = monitor.getReclaimHistory().find(({ number }) => number === before + 1);
-  expect(round.steps[0]).toMatchObject({ action: 'caches', wasDone: false });
-  monitor.stopMonitoring();
-  await until(() => shrinks > 0);
-  expect(shrinks).toBe(1);
+  const { round, during, after } = await runJson('reclaim.js', ['late']);
+  expect(done(round).slice(0, 2)).toEqual([['caches', false], ['pools', false]]);
+  expect([during, after]).toEqual([0, 1]);
 });
 
 test('a manager reclaims as well, and tells', async () => {
-  const manager = new ResourceManager(SHORT);
-  const round = await new Promise((resolve) => manager.memoryMonitor.once('optimization:automatic', resolve));
-  expect(round.steps.length).toBeGreaterThan(0);
-  expect(round.steps.filter(({ wasDone }) => wasDone).length).toBeGreaterThan(0);
-  manager.close();
+  const round = await runJson('reclaim.js', ['manager']);
+  expect(done(round)).toEqual(expect.arrayContaining([['caches', true], ['trim', true], ['full', true]]));
+});
+
+test('what is asked for in the background keeps no process alive', async () => {
+  const { code, signal, stdout } = await run('reclaim.js', ['return']);
+  expect([code, signal, stdout]).toEqual([0, null, '']);
 });
 
 /* ---- code of the host that fails ------------------------------------------------ */
 
-test('a cache that throws is reported once, and the rest is done', () => {
-  mockShrink = () => {
+test('a cache that throws does not stop the rest', () => {
+  const cache = registerCache(() => {
     throw new Error('no cache here');
-  };
-  const monitor = open(AMPLE);
-  const core = { shedCallbacks: [], latest: null };
+  }, { name: 'broken' });
   for (let count = 0; count < 2; count++) {
-    const { steps } = reclaim(core, ['caches', 'trim']);
-    expect(steps.map(({ action, wasDone }) => [action, wasDone])).toEqual([['caches', false], ['trim', true]]);
+    expect(done(reclaim(BY_HAND, ['caches', 'trim']))).toEqual([['caches', true], ['trim', true]]);
   }
+  cache.unregister();
   expect(warned('ERR_MEMGUARD_HOST')).toEqual([
-    'reclaiming memory (caches) failed: no cache here (further failures of it are not reported)',
+    'shrinking of cache "broken" failed: no cache here (further failures of it are not reported)',
   ]);
-  expect(monitor.getReclaimStats().failed).toBeGreaterThanOrEqual(2);
 });
 
 test('a shed callback that throws is reported once, the others are called', () => {

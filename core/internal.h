@@ -165,6 +165,8 @@ void mg__reclaim_leave(mg_reclaim *reclaim, const mg_monitor *monitor);
 void mg__reclaim_work(mg_reclaim *reclaim);
 /** @return number of the newest finished round. */
 uint64_t mg__reclaim_count(const mg_reclaim *reclaim);
+/** @return collections made so far, by itself or by hand. */
+uint64_t mg__reclaim_collections(const mg_reclaim *reclaim);
 /** Around fork(): hold the lock; release it. */
 void mg__reclaim_before_fork(mg_reclaim *reclaim);
 void mg__reclaim_after_fork(mg_reclaim *reclaim);
@@ -192,6 +194,8 @@ mg__verdict mg__monitor_judge(mg_monitor *monitor, const mg_reading *reading,
                               mg__pass pass, mg_sample *out);
 /** Sets the heap fields to what the runtime told last. No lock. */
 void mg__monitor_add_heap(const mg_monitor *monitor, mg_reading *out);
+/** Collections of the engine since it was joined. */
+uint64_t mg__monitor_collections(const mg_monitor *monitor);
 /** Queues MG_EVENT_STARTED or MG_EVENT_STOPPED. */
 void mg__monitor_note_life(mg_monitor *monitor, mg_event_kind kind);
 /** Share of the limit at which the kernel should tell of a cgroup v1. */

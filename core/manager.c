@@ -88,7 +88,8 @@ void mg_manager_read_stats(mg_manager *m, mg_manager_stats *out) {
   out->buffer_count = mg_buffers_count(m->buffers);
   out->temp_file_count =
       mg_resources_count(m->resources, MG_RESOURCE_TEMP_FILE);
-  out->collections = atomic_load(&m->collections);
+  out->collections =
+      atomic_load(&m->collections) + mg__monitor_collections(m->monitor);
   out->last_cleanup_unix_ms = atomic_load(&m->last_cleanup_unix_ms);
 }
 

@@ -22,6 +22,7 @@
 #include "publish.c"
 #include "reclaim.c"
 #include "monitor.c"
+#include "monitor_state.c"
 #include "sampler.c"
 #include "manager.c"
 #include "os/linux.c"

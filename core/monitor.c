@@ -7,37 +7,10 @@
 #include <string.h>
 
 #include "internal.h"
-#include "memguard/history.h"
-#include "memguard/level.h"
-#include "os.h"
+#include "monitor_parts.h"
 
 #define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
 #define MONITOR_NS_PER_MS 1e6
-
-struct mg_monitor {
-  mg__seat seat;
-  mg__mutex lock;
-  mg_config config;
-  mg_level_tracker level;
-  mg_history *history;
-  mg_buffers *follow;
-  mg_reclaim *reclaim;
-  uint64_t rounds; /* of `reclaim`, raised so far */
-  mg_page *page;
-  mg__events events;
-  uint32_t interest; /* bits of mg_event_kind */
-  mg__counters counters;
-  uint64_t number, peak_rss_bytes;
-  double last_usage, last_ms, rate_per_ms; /* usage per ms between samples */
-  double record_due_ms;
-
-  mg__published published;
-  /* No lock: mg_monitor_set_heap() may run inside a collection. */
-  _Atomic uint64_t heap_used_bytes, heap_total_bytes, heap_limit_bytes,
-      external_bytes, array_buffer_bytes;
-  _Atomic uint64_t operations;
-  _Atomic uint32_t operation_interval;
-};
 
 /* ---- life -------------------------------------------------------------- */
 
@@ -130,8 +103,8 @@ static void monitor_raise_growth(mg_monitor *m, const mg_sample *s) {
   }
 }
 
-static void monitor_raise_leak(mg_monitor *m, mg__counter *counter,
-                               const mg_sample *s) {
+void mg__monitor_raise_leak(mg_monitor *m, mg__counter *counter,
+                            const mg_sample *s) {
   mg_event event = {.count = counter->value};
   bool critical;
 
@@ -222,7 +195,7 @@ static double monitor_due_ms(const mg_monitor *m, double now_ms) {
   return fmax(fmin(sample_ms, m->record_due_ms - now_ms), 0.0);
 }
 
-static void monitor_mirror(mg_monitor *m, const mg_sample *s) {
+void mg__monitor_mirror(mg_monitor *m, const mg_sample *s) {
   uint32_t generation = m->follow == NULL ? 0 : mg_buffers_generation(m->follow);
 
   if (m->page != NULL) mg__page_write(m->page, s, generation);
@@ -257,7 +230,7 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   monitor_follow_rate(m, s.usage, now_ms);
   if (m->follow != NULL) mg_buffers_update(m->follow, s.pressure, now_ms);
   mg__publish(&m->published, &s);
-  monitor_mirror(m, &s);
+  mg__monitor_mirror(m, &s);
   monitor_raise_sampled(m, &s, before);
   monitor_raise_rounds(m, &s);
   verdict.reclaim = monitor_offer(m, &s);
@@ -294,7 +267,7 @@ void mg__monitor_after_fork(mg_monitor *m) {
 /* ---- passes on the host's threads -------------------------------------- */
 
 /* The host is on its own thread here, so hooks can be called at once. */
-static void monitor_tell(mg_monitor *m, const mg__verdict *verdict) {
+void mg__monitor_tell(mg_monitor *m, const mg__verdict *verdict) {
   if (verdict->wake && m->seat.hooks.wake != NULL)
     m->seat.hooks.wake(m->seat.hooks.ctx);
   if (verdict->deliver) mg__sampler_deliver(&m->seat);
@@ -308,7 +281,7 @@ static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
   mg__sampler_read(&reading);
   verdict = mg__monitor_judge(m, &reading, mg__os_clock_ns(), mg__os_unix_ms(),
                               pass, out);
-  monitor_tell(m, &verdict);
+  mg__monitor_tell(m, &verdict);
 }
 
 void mg_monitor_pass(mg_monitor *m, bool record, mg_sample *out) {
@@ -357,7 +330,7 @@ mg_status mg_monitor_start(mg_monitor *m, mg_error *err) {
   mg_monitor_read_config(m, &config);
   if (mg_config_get(&config, MG_CONFIG_ENABLED) == 0) return MG_OK;
   st = mg__sampler_start(&m->seat, &began, err);
-  if (st == MG_OK && began) monitor_tell(m, &news);
+  if (st == MG_OK && began) mg__monitor_tell(m, &news);
   return st;
 }
 
@@ -366,7 +339,7 @@ void mg_monitor_stop(mg_monitor *m) {
 
   if (!mg__sampler_stop(&m->seat)) return;
   mg__monitor_note_life(m, MG_EVENT_STOPPED);
-  monitor_tell(m, &news);
+  mg__monitor_tell(m, &news);
 }
 
 bool mg_monitor_is_running(const mg_monitor *m) {
@@ -398,201 +371,4 @@ void mg_monitor_latest(const mg_monitor *m, mg_sample *out) {
 
 double mg_monitor_pressure(const mg_monitor *m) {
   return mg__published_pressure(&m->published);
-}
-
-/* ---- state, under the lock --------------------------------------------- */
-
-/* Reading functions take a const monitor; its lock is not part of what they
- * promise to leave alone. */
-static mg__mutex *monitor_lock_of(const mg_monitor *m) {
-  return (mg__mutex *)&m->lock;
-}
-
-void mg_monitor_read_config(const mg_monitor *m, mg_config *out) {
-  mg__lock(monitor_lock_of(m));
-  *out = m->config;
-  mg__unlock(monitor_lock_of(m));
-}
-
-void mg_monitor_follow(mg_monitor *m, mg_buffers *buffers) {
-  mg__lock(&m->lock);
-  m->follow = buffers;
-  mg__unlock(&m->lock);
-}
-
-void mg_monitor_join(mg_monitor *m, mg_reclaim *reclaim) {
-  mg__lock(&m->lock);
-  if (m->reclaim != NULL) mg__reclaim_leave(m->reclaim, m);
-  if (reclaim != NULL) m->rounds = mg__reclaim_count(reclaim);
-  m->reclaim = reclaim;
-  mg__unlock(&m->lock);
-}
-
-void mg_monitor_set_heap(mg_monitor *m, const mg_heap *heap) {
-#define MONITOR_HEAP(field, value) \
-  atomic_store_explicit(&m->field, value, memory_order_relaxed);
-  MONITOR_HEAP(heap_used_bytes, heap->used_bytes)
-  MONITOR_HEAP(heap_total_bytes, heap->total_bytes)
-  MONITOR_HEAP(heap_limit_bytes, heap->limit_bytes)
-  MONITOR_HEAP(external_bytes, heap->external_bytes)
-  MONITOR_HEAP(array_buffer_bytes, heap->array_buffer_bytes)
-#undef MONITOR_HEAP
-}
-
-void mg_monitor_set_page(mg_monitor *m, mg_page *page) {
-  mg_sample latest;
-
-  mg_monitor_latest(m, &latest);
-  mg__lock(&m->lock);
-  m->page = page;
-  monitor_mirror(m, &latest);
-  mg__unlock(&m->lock);
-}
-
-void mg_monitor_set_interest(mg_monitor *m, uint32_t kinds) {
-  mg__lock(&m->lock);
-  m->interest = kinds;
-  mg__unlock(&m->lock);
-}
-
-bool mg_monitor_next_event(mg_monitor *m, mg_event *out) {
-  bool found;
-
-  mg__lock(&m->lock);
-  found = mg__events_pop(&m->events, out);
-  mg__unlock(&m->lock);
-  return found;
-}
-
-uint64_t mg_monitor_events_lost(const mg_monitor *m) {
-  uint64_t lost;
-
-  mg__lock(monitor_lock_of(m));
-  lost = m->events.lost;
-  mg__unlock(monitor_lock_of(m));
-  return lost;
-}
-
-size_t mg_monitor_history(const mg_monitor *m, uint64_t since_unix_ms,
-                          mg_sample *out, size_t max) {
-  size_t held, first, count = 0;
-
-  mg__lock(monitor_lock_of(m));
-  held = mg_history_count(m->history);
-  for (first = 0; first < held; first++)
-    if (mg_history_at(m->history, first)->unix_ms >= since_unix_ms) break;
-  count = held - first;
-  if (out != NULL && count > max) {
-    first += count - max;
-    count = max;
-  }
-  for (size_t i = 0; out != NULL && i < count; i++)
-    out[i] = *mg_history_at(m->history, first + i);
-  mg__unlock(monitor_lock_of(m));
-  return count;
-}
-
-void mg_monitor_trends(const mg_monitor *m, size_t count, mg_trend *out_rss,
-                       mg_trend *out_heap) {
-  mg__lock(monitor_lock_of(m));
-  mg__growth_trend(m->history, count, MG__SERIES_RSS, out_rss);
-  mg__growth_trend(m->history, count, MG__SERIES_HEAP, out_heap);
-  mg__unlock(monitor_lock_of(m));
-}
-
-mg_status mg_monitor_counter_register(mg_monitor *m, const char *key,
-                                      mg_error *err) {
-  mg_status st;
-
-  mg__lock(&m->lock);
-  st = mg__counters_register(&m->counters, key, err);
-  mg__unlock(&m->lock);
-  return st;
-}
-
-mg_status mg_monitor_counter_add(mg_monitor *m, const char *key, int64_t delta,
-                                 uint64_t *out_value, mg_error *err) {
-  mg__verdict verdict = {.wake = false};
-  mg__counter *counter;
-  mg_sample latest;
-
-  mg_monitor_latest(m, &latest);
-  mg__lock(&m->lock);
-  counter = mg__counters_find(&m->counters, key, err);
-  if (counter != NULL) {
-    mg__counter_add(counter, delta);
-    monitor_raise_leak(m, counter, &latest);
-    if (out_value != NULL) *out_value = counter->value;
-    verdict.wake = m->events.count > 0;
-  }
-  mg__unlock(&m->lock);
-  monitor_tell(m, &verdict);
-  return counter == NULL ? MG_ENOTFOUND : MG_OK;
-}
-
-mg_status mg_monitor_counter_reset(mg_monitor *m, const char *key,
-                                   mg_error *err) {
-  mg__counter *counter;
-
-  mg__lock(&m->lock);
-  counter = mg__counters_find(&m->counters, key, err);
-  if (counter != NULL) {
-    counter->value = 0;
-    counter->raised = MG_HEALTH_HEALTHY;
-  }
-  mg__unlock(&m->lock);
-  return counter == NULL ? MG_ENOTFOUND : MG_OK;
-}
-
-bool mg_monitor_counter_at(const mg_monitor *m, size_t index,
-                           char key[MG_COUNTER_KEY_BYTES],
-                           uint64_t *out_value) {
-  bool found;
-
-  mg__lock(monitor_lock_of(m));
-  found = index < m->counters.count;
-  if (found) {
-    memcpy(key, m->counters.list[index].key, MG_COUNTER_KEY_BYTES);
-    *out_value = m->counters.list[index].value;
-  }
-  mg__unlock(monitor_lock_of(m));
-  return found;
-}
-
-mg_health mg_monitor_health(const mg_monitor *m, uint32_t *out_issues) {
-  mg_health health = MG_HEALTH_HEALTHY, counter;
-  double rate;
-  uint32_t issues = 0;
-  mg_sample s;
-
-  mg_monitor_latest(m, &s);
-  mg__lock(monitor_lock_of(m));
-  if (s.number > 0) issues |= mg__health_issues(&m->config, &s.reading);
-  if (s.level == MG_LEVEL_HIGH) issues |= MG_ISSUE_LEVEL_HIGH;
-  if (s.level == MG_LEVEL_CRITICAL) issues |= MG_ISSUE_LEVEL_CRITICAL;
-  if (mg__growth_is_rapid(m->history, &m->config, MG__SERIES_RSS, &rate) ||
-      mg__growth_is_rapid(m->history, &m->config, MG__SERIES_HEAP, &rate))
-    issues |= MG_ISSUE_GROWTH;
-  for (size_t i = 0; i < m->counters.count; i++) {
-    counter = mg__counter_health(&m->counters.list[i], &m->config);
-    if (counter != MG_HEALTH_HEALTHY) issues |= MG_ISSUE_LEAK;
-    if (counter > health) health = counter;
-  }
-  mg__unlock(monitor_lock_of(m));
-  if (mg__health_severity(issues) > health) health = mg__health_severity(issues);
-  if (out_issues != NULL) *out_issues = issues;
-  return health;
-}
-
-void mg_monitor_reset(mg_monitor *m) {
-  mg__lock(&m->lock);
-  mg_history_clear(m->history);
-  mg__events_clear(&m->events);
-  m->peak_rss_bytes = 0;
-  for (size_t i = 0; i < m->counters.count; i++) {
-    m->counters.list[i].value = 0;
-    m->counters.list[i].raised = MG_HEALTH_HEALTHY;
-  }
-  atomic_store_explicit(&m->operations, 0, memory_order_relaxed);
-  mg__unlock(&m->lock);
 }

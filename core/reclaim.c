@@ -43,6 +43,7 @@ struct mg_reclaim {
   _Atomic bool asked; /* mg_reclaim_notify() was called */
   _Atomic uint64_t budget_bytes;
   _Atomic uint64_t rounds; /* as stats.rounds */
+  _Atomic uint64_t collections;
 };
 
 /* ---- life -------------------------------------------------------------- */
@@ -265,6 +266,8 @@ static void reclaim_note_step(mg_reclaim *r, mg_round *round, mg_action action,
     r->stats.actions[action]++;
   else
     r->stats.failed++;
+  if (outcome->was_done && reclaim_collects(action))
+    atomic_fetch_add_explicit(&r->collections, 1, memory_order_relaxed);
   if (round->steps == MG_ROUND_STEPS) return;
   round->step[round->steps++] = (mg_step){.action = action,
                                           .was_done = outcome->was_done,
@@ -509,6 +512,10 @@ bool mg_reclaim_round(const mg_reclaim *r, uint64_t number, mg_round *out) {
 
 uint64_t mg__reclaim_count(const mg_reclaim *r) {
   return atomic_load_explicit(&r->rounds, memory_order_acquire);
+}
+
+uint64_t mg__reclaim_collections(const mg_reclaim *r) {
+  return atomic_load_explicit(&r->collections, memory_order_relaxed);
 }
 
 /* ---- fork ---------------------------------------------------------------- */

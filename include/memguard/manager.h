@@ -33,7 +33,8 @@ typedef struct mg_manager_stats {
   uint64_t fd_count;           /* open descriptors, read now, or MG_ABSENT */
   uint64_t buffer_count;
   uint64_t temp_file_count;
-  uint64_t collections;        /* asked for through this manager */
+  uint64_t collections;        /* asked for through this manager, or made by the
+                                  engine that its monitor has joined, since then */
   uint64_t last_cleanup_unix_ms; /* 0: never cleaned up */
 } mg_manager_stats;
 
@@ -54,7 +55,7 @@ MG_API mg_resources *mg_manager_resources(mg_manager *manager);
 MG_API mg_status mg_manager_configure(mg_manager *manager,
                                       const mg_config *config, mg_error *err);
 
-/** Counts a collection that the host or memguard asked for. */
+/** Counts a collection that the host asked for, past the engine. */
 MG_API void mg_manager_collected(mg_manager *manager);
 MG_API void mg_manager_read_stats(mg_manager *manager, mg_manager_stats *out);
 

@@ -120,7 +120,6 @@ class MemoryMonitor extends EventEmitter {
 
   triggerGc() {
     if (!gc.canCollect()) return 0;
-    native.managerCollected(this.#core.handle);
     return this.#core.collect();
   }
 

@@ -4,7 +4,6 @@
 // actions that are measured. MemoryMonitor runs them at once, a
 // MemoryOptimizationService with what else it knows around them.
 const native = require('./native');
-const gc = require('./gc');
 const { codes } = require('./errors');
 const { camel } = require('./names');
 const { BYTES_PER_MB, LENGTH, named, statsOf } = require('./sample');
@@ -110,7 +109,6 @@ class Target {
 
   /** Does `actions`, the part that can be done now. @returns a step for each. */
   act(actions, reason, share) {
-    if (this.core.reclaim === undefined) return actions.map((action) => this.#collect(action));
     try {
       return this.core.reclaim(actions, ENGINE_REASONS[reason], share).steps.map(stepOf);
     } catch (error) {
@@ -119,18 +117,9 @@ class Target {
     }
   }
 
-  // Without the engine collections are all there is.
-  #collect(action) {
-    if (action !== 'full' || !gc.canCollect()) return step(action, 'action', 'skipped', 0);
-    const beganMs = performance.now();
-    native.managerCollected(this.core.handle);
-    const freed = gc.collect();
-    return step(action, 'action', 'done', performance.now() - beganMs, freed);
-  }
-
   /** As the engine forecasts it; below 0: not growing, or unknown. */
   timeToLimitMs() {
-    return this.core.reclaimStats?.().timeToLimitMs ?? -1;
+    return this.core.reclaimStats().timeToLimitMs ?? -1;
   }
 }
 

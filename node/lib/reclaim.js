@@ -168,6 +168,7 @@ function collect(core) {
     return reclaim(core, ['full']).steps[0].freedBytes;
   } catch (error) {
     if (error.code !== codes.ECONFLICT && error.code !== codes.ESYS) throw error;
+    native.managerCollected(core.handle);
     return gc.collect();
   }
 }

@@ -179,11 +179,8 @@ def act(
     monitor: MemoryMonitor, actions: tuple[str, ...], reason: str, share: float
 ) -> list[Step]:
     """Does `actions`, the part that can be done now: a step for each."""
-    reclaim = getattr(monitor, "_reclaim", None)
-    if reclaim is None:
-        return [_collect(monitor, action) for action in actions]
     try:
-        done = reclaim(actions, _ENGINE_REASONS[reason], share)
+        done = monitor._reclaim(actions, _ENGINE_REASONS[reason], share)
     except ConflictError:
         return [
             step(action, "action", "skipped", 0, error="busy") for action in actions
@@ -198,23 +195,6 @@ def act(
         )
         for taken in done["steps"]
     ]
-
-
-def _collect(monitor: MemoryMonitor, action: str) -> Step:
-    """Without the engine: collections, and pages back to the system."""
-    if action not in ("young", "full", "trim", "release"):
-        return step(action, "action", "skipped", 0)
-    before, began_ms = _core._measure(), now_ms()
-    if action == "young":
-        gc.collect(0)
-    elif action != "trim":
-        monitor.trigger_gc()
-    if action in ("trim", "release"):
-        _core._trim()
-    duration_ms = now_ms() - began_ms
-    return step(
-        action, "action", "done", duration_ms, freed_bytes(before, _core._measure())
-    )
 
 
 def rounds(

@@ -17,8 +17,8 @@ _shedding: dict[int, ref[MemoryMonitor]] = {}
 
 
 def has_caches(_: object = None) -> bool:
-    """Whether the program may have registered a cache. Under pressure nothing is
-    imported to find out."""
+    """Whether the program may have registered a cache or a pool. Under pressure
+    nothing is imported to find out."""
     caches = sys.modules.get("memguard._caches")
     return bool(caches is not None and caches._registered)
 
@@ -28,6 +28,14 @@ def caches(share: float) -> bool:
     if not has_caches():
         return False
     sys.modules["memguard._caches"].shrink(share)
+    return True
+
+
+def pools(share: float) -> bool:
+    """Has registered pools give up `share` of what is idle in them."""
+    if not has_caches():
+        return False
+    sys.modules["memguard._caches"].trim_pools(share)
     return True
 
 

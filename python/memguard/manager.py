@@ -159,7 +159,6 @@ class ResourceManager(_core.Manager):
         self.buffer_manager = BufferManager._of(self)
         self.memory_monitor = MemoryMonitor._of(self, self.buffer_manager)
         self._attach(self.memory_monitor, self.buffer_manager)
-        self._were_automatic = self._automatic()  # before this manager
         _life.add(self)
         self.memory_monitor._begin()
 
@@ -184,7 +183,6 @@ class ResourceManager(_core.Manager):
     def get_resource_stats(self) -> ResourceStats:
         """Numbers of the process and the manager, read now."""
         stats = self._stats()
-        automatic = self._automatic() - self._were_automatic
         rss, peak = stats["rss_bytes"], stats["peak_rss_bytes"]
         return ResourceStats(
             memory_usage_mb=None if rss is None else rss / _MB,
@@ -192,14 +190,9 @@ class ResourceManager(_core.Manager):
             file_handles=stats["fd_count"],
             temp_files=stats["temp_file_count"],
             peak_memory_mb=None if peak is None else peak / _MB,
-            gc_collections=stats["collections"] + automatic,
+            gc_collections=stats["collections"],
             last_cleanup_time=stats["last_cleanup_unix_ms"] / 1000,
         )
-
-    def _automatic(self) -> int:
-        """Collections that the engine of this interpreter made."""
-        actions = self.memory_monitor._reclaim_stats()["actions"]
-        return int(actions["young"] + actions["full"] + actions["release"])
 
     # ---- buffers -----------------------------------------------------------
 

@@ -332,8 +332,8 @@ class MemoryOptimizationService(Emitter):
             self._enter(reason, False, False)
 
     def _time_to_limit_ms(self) -> float:
-        stats = getattr(self._monitor, "_reclaim_stats", None)
-        return -1 if stats is None else stats()["time_to_limit_ms"]
+        left_ms = self._monitor._reclaim_stats()["time_to_limit_ms"]
+        return -1.0 if left_ms is None else float(left_ms)
 
     # ---- one at a time -----------------------------------------------------
 

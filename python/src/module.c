@@ -48,15 +48,6 @@ static PyObject *module_process_info(PyObject *module, PyObject *unused) {
   return made;
 }
 
-static PyObject *module_trim(PyObject *module, PyObject *unused) {
-  (void)module;
-  (void)unused;
-  Py_BEGIN_ALLOW_THREADS
-  mgpy_heap_trim();
-  Py_END_ALLOW_THREADS
-  Py_RETURN_NONE;
-}
-
 /* ---- fork and exit ----------------------------------------------------- */
 
 static _Atomic bool module_is_resume_due;
@@ -129,7 +120,6 @@ static PyMethodDef module_methods[] = {
      "Readings of the process and the machine that are too costly for every\n"
      "sample, by name; None where one is not known. Takes some 100 us. Raises\n"
      "AbsentError if libproc2 cannot be used. Any thread."},
-    {"_trim", module_trim, METH_NOARGS, NULL},
     {"_fork_prepare", module_fork_prepare, METH_NOARGS, NULL},
     {"_fork_parent", module_fork_parent, METH_NOARGS, NULL},
     {"_fork_child", module_fork_child, METH_NOARGS, NULL},

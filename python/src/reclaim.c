@@ -181,6 +181,10 @@ static void reclaim_do(mgpy_reclaim *r, mgpy_job *job) {
       job->out.was_done =
           reclaim_do_python("caches", PyFloat_FromDouble(job->share));
       break;
+    case MG_ACTION_POOLS:
+      job->out.was_done =
+          reclaim_do_python("pools", PyFloat_FromDouble(job->share));
+      break;
     case MG_ACTION_TRIM:
       reclaim_trim();
       job->out.was_done = true;
@@ -197,7 +201,6 @@ static void reclaim_do(mgpy_reclaim *r, mgpy_job *job) {
           "shed", PyUnicode_FromString(mg_reason_name(job->reason)));
       break;
     case MG_ACTION_NONE:
-    case MG_ACTION_POOLS:
     case MG_ACTIONS:
       break;
   }
@@ -377,7 +380,8 @@ static int reclaim_bytes_grew(void *unused) {
   if (PyInterpreterState_Get() != r->interpreter || !mgpy_reclaim_is_due(r))
     return 0;
   /* Without caches there is nothing to wait for the worker for. */
-  if (!reclaim_has_caches()) actions |= MG_ACTION_BIT(MG_ACTION_CACHES);
+  if (!reclaim_has_caches())
+    actions |= MG_ACTION_BIT(MG_ACTION_CACHES) | MG_ACTION_BIT(MG_ACTION_POOLS);
   return reclaim_poll_for(r, actions);
 }
 
@@ -444,6 +448,7 @@ static int reclaim_locks(mgpy_reclaim *r) {
 
 static uint32_t reclaim_actions(void) {
   uint32_t actions = RECLAIM_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_CACHES) |
+                     MG_ACTION_BIT(MG_ACTION_POOLS) |
                      MG_ACTION_BIT(MG_ACTION_SHED);
 #ifdef __GLIBC__
   actions |= MG_ACTION_BIT(MG_ACTION_TRIM);

@@ -10,6 +10,8 @@
 #include "trend.c"
 #include "policy.c"
 #include "policy_rate.c"
+#include "tune.c"
+#include "tune_heap.c"
 #include "history.c"
 #include "buffer.c"
 #include "pause.c"

@@ -16,5 +16,6 @@
 #include "memguard/resource.h"
 #include "memguard/sample.h"
 #include "memguard/trend.h"
+#include "memguard/tune.h"
 
 #endif

@@ -435,6 +435,74 @@ class Policy:
     def is_unreclaimable(self) -> bool:
         """Whether it has given up collecting."""
 
+class Tuner:
+    """Base of memguard.decide.Tuner."""
+
+    def __new__(
+        cls, settings: Settings, profiles: Sequence[str], reference: str
+    ) -> Self: ...
+    def _configure(self, settings: Settings, /) -> None: ...
+    def _trial(
+        self,
+        now_ms: float,
+        seconds: float,
+        collections: int,
+        pause_ms: float,
+        gc_ms: float,
+        peak_rss_bytes: int | None,
+        operations: int | None,
+        /,
+    ) -> str: ...
+    def _restart(self) -> str: ...
+    def _trial_state(
+        self,
+    ) -> tuple[
+        str,
+        str,
+        int,
+        list[
+            tuple[
+                str,
+                str,
+                float | None,
+                tuple[float, int, float, float, int | None, int | None] | None,
+            ]
+        ],
+    ]: ...
+    def _freeze(
+        self,
+        now_ms: float,
+        live: int | None,
+        full_ms: float,
+        full_collected: int,
+        level: str,
+        is_idle: bool,
+        /,
+    ) -> str: ...
+    def _frozen(
+        self,
+        step: str,
+        now_ms: float,
+        live: int | None,
+        full_ms: float,
+        full_collected: int,
+        took_ms: float,
+        /,
+    ) -> None: ...
+    def _thaw(self) -> None: ...
+    def _idle(
+        self, now_ms: float, load: float | None, expected_ms: float, is_worth: bool, /
+    ) -> bool: ...
+    @property
+    def is_idle(self) -> bool:
+        """Whether the load was low when it was last told."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a step was told as done."""
+
+GC_PROFILES: dict[str, tuple[int, int, int]]
+
 def usage(
     reading: Mapping[str, int | None], settings: Settings, /
 ) -> tuple[float, str]: ...

@@ -201,3 +201,86 @@ class Optimizer:
     def state(self) -> dict[str, float]:
         """Statistics and mode, as numbers by name."""
         return self._optimizer.state
+
+
+class Tuner(_core.Tuner):
+    """Which GC profile, when to freeze the heap, when to collect at idle; the
+    rules stand in include/memguard/tune.h. Three independent decisions; times are
+    in ms from any monotonic origin.
+
+    is_frozen and is_idle can be read.
+    """
+
+    def __new__(
+        cls,
+        config: Mapping[str, Any] | None = None,
+        *,
+        profiles: Sequence[str] = tuple(_core.GC_PROFILES),
+        reference: str = "default",
+    ) -> Self:
+        """A tuner that has seen nothing. `profiles` are tried in the order of the
+        table; `reference` is in force first. Raises InvalidError for a name."""
+        return super().__new__(cls, _settings(config or {}), profiles, reference)
+
+    def trial(self, window: Mapping[str, Any]) -> str:
+        """Takes what was measured with the current profile in force: now_ms,
+        seconds, collections, pause_ms (P95 over seconds of the longest), gc_ms,
+        and where known peak_rss_bytes and operations. Returns the next profile."""
+        return self._trial(
+            window["now_ms"],
+            window["seconds"],
+            window["collections"],
+            window["pause_ms"],
+            window["gc_ms"],
+            window.get("peak_rss_bytes"),
+            window.get("operations"),
+        )
+
+    @property
+    def phase(self) -> str:
+        """ "trying", "kept" or "resting"."""
+        return self._trial_state()[1]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """By profile, of those measured in this round; lower is better."""
+        rows = self._trial_state()[3]
+        return {name: score for name, _, score, _ in rows if score is not None}
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """By profile: reference, best, no gain, too much memory, another one is
+        better, untried."""
+        return {name: verdict for name, verdict, _, _ in self._trial_state()[3]}
+
+    def freeze(self, view: Mapping[str, Any]) -> str:
+        """"pass" (unfreeze, collect everything, freeze), "young" (collect the
+        young, freeze) or "none". `view`: now_ms, live (objects or blocks; None:
+        unknown), full_ms and full_collected (of all full collections so far),
+        level ("normal" if missing), is_idle."""
+        return self._freeze(
+            view["now_ms"],
+            view["live"],
+            view["full_ms"],
+            view["full_collected"],
+            view.get("level", "normal"),
+            view.get("is_idle", False),
+        )
+
+    def frozen(self, step: str, view: Mapping[str, Any], took_ms: float) -> None:
+        """Tells that `step` was done and took so long; `view` is after it."""
+        self._frozen(
+            step,
+            view["now_ms"],
+            view["live"],
+            view["full_ms"],
+            view["full_collected"],
+            took_ms,
+        )
+
+    def idle(
+        self, now_ms: float, load: float | None, expected_ms: float, is_worth: bool
+    ) -> bool:
+        """Whether to collect now, at `load` (0 to 1, None: unknown), if that takes
+        `expected_ms` and there is something to collect."""
+        return self._idle(now_ms, load, expected_ms, is_worth)

@@ -100,6 +100,7 @@ typedef struct mgpy_state {
   PyTypeObject *manager_type;
   PyTypeObject *level_tracker_type;
   PyTypeObject *policy_type;
+  PyTypeObject *tuner_type;
   PyObject *levels[MG_LEVELS];   /* names, interned */
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
@@ -379,6 +380,7 @@ void mgpy_heap_trim(void);
 extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);
+int mgpy_add_tuner(PyObject *module, mgpy_state *state); /* tune.c */
 
 /* ---- optimize.c --------------------------------------------------------- */
 

@@ -145,7 +145,7 @@ static int module_exec(PyObject *module) {
       mgpy_add_errors, mgpy_add_settings, mgpy_add_sample,
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
-      mgpy_add_gc, mgpy_add_optimize};
+      mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;
@@ -165,7 +165,7 @@ static int module_exec(PyObject *module) {
 #define MODULE_TYPES(X)                                           \
   X(settings_type) X(sample_type) X(monitor_type) X(buffer_type) \
   X(buffers_type) X(manager_type) X(level_tracker_type) \
-  X(policy_type)
+  X(policy_type) X(tuner_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   mgpy_state *state = PyModule_GetState(module);

@@ -213,7 +213,9 @@ struct mg__seat {
   mg_monitor *monitor;
   mg_monitor_hooks hooks;
   uint32_t pins; /* hooks being called right now */
-  bool running, wake_due, deliver_due;
+  bool running, wake_due, deliver_due, tick_due;
+  void (*tick)(void *ctx); /* NULL: none wanted */
+  double tick_every_ms, tick_at_ms;
 };
 
 /** An engine's place with the worker thread; guarded by the sampler's lock but

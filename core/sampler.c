@@ -14,12 +14,15 @@
  * has no threads until mg_fork_child() or the next start. */
 #include "internal.h"
 
+#include <math.h>
 #include <stdatomic.h>
 
 #include "os.h"
 
 #define SAMPLER_STACK_BYTES (128u * 1024u)
 #define SAMPLER_IDLE_MS 5000.0
+#define SAMPLER_LEAST_TICK_MS 10.0
+#define SAMPLER_NS_PER_MS 1e6
 
 static struct {
   mg__mutex lock;
@@ -93,9 +96,19 @@ static void sampler_wake_hosts(void) {
   }
 }
 
+/* @return ms until the next tick is due. */
+static double sampler_tick(mg__seat *seat, double now_ms) {
+  if (seat->tick == NULL) return SAMPLER_IDLE_MS;
+  if (now_ms >= seat->tick_at_ms) {
+    seat->tick_due = true;
+    seat->tick_at_ms = now_ms + seat->tick_every_ms;
+  }
+  return seat->tick_at_ms - now_ms;
+}
+
 /* One pass over all monitors. Holds the lock. @return ms until the next. */
 static double sampler_pass(void) {
-  double due_ms = SAMPLER_IDLE_MS;
+  double due_ms = SAMPLER_IDLE_MS, now_ms;
   bool is_tight = false;
   mg_reading reading;
   uint64_t clock_ns, unix_ms;
@@ -103,12 +116,14 @@ static double sampler_pass(void) {
   sampler_read(&reading);
   clock_ns = mg__os_clock_ns();
   unix_ms = mg__os_unix_ms();
+  now_ms = (double)clock_ns / SAMPLER_NS_PER_MS;
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next) {
     mg__verdict verdict;
     if (!seat->running) continue;
     verdict = mg__monitor_judge(seat->monitor, &reading, clock_ns, unix_ms,
                                 MG__PASS_BACKGROUND, NULL);
     if (verdict.due_ms < due_ms) due_ms = verdict.due_ms;
+    due_ms = fmin(due_ms, sampler_tick(seat, now_ms));
     is_tight |= verdict.is_tight;
     seat->wake_due |= verdict.wake && seat->hooks.wake != NULL;
     seat->deliver_due |= verdict.deliver && seat->hooks.deliver != NULL;
@@ -122,7 +137,7 @@ static void sampler_start_worker(void);
 
 static bool sampler_needs_worker(void) {
   for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
-    if (seat->deliver_due) return true;
+    if (seat->deliver_due || seat->tick_due) return true;
   for (const mg__engine *e = sampler.engines; e != NULL; e = e->next)
     if (e->is_urgent || mg_reclaim_is_due(e->reclaim)) return true;
   return false;
@@ -131,7 +146,8 @@ static bool sampler_needs_worker(void) {
 static mg__seat *sampler_next_delivery(void) {
   mg__seat *seat = sampler.seats;
 
-  while (seat != NULL && !seat->deliver_due) seat = seat->next;
+  while (seat != NULL && !seat->deliver_due && !seat->tick_due)
+    seat = seat->next;
   return seat;
 }
 
@@ -210,12 +226,17 @@ static bool sampler_is_wanted(void) {
 /* Both hold the lock on entry and return. A hook that forked returns in the
  * child too, where this thread is no worker and the seat may be gone: false. */
 static bool sampler_deliver(mg__seat *seat) {
+  void (*call)(void *) = seat->deliver_due ? seat->hooks.deliver : seat->tick;
   uint32_t forks = sampler.forks;
 
-  seat->deliver_due = false;
+  if (seat->deliver_due)
+    seat->deliver_due = false;
+  else
+    seat->tick_due = false;
+  if (call == NULL) return true; /* no ticks any more */
   seat->pins++;
   mg__unlock(&sampler.lock);
-  seat->hooks.deliver(seat->hooks.ctx);
+  call(seat->hooks.ctx);
   mg__lock(&sampler.lock);
   if (sampler.forks != forks) return false;
   seat->pins--;
@@ -424,7 +445,7 @@ void mg__sampler_remove(mg__seat *seat) {
   mg__seat **at;
 
   mg__lock(&sampler.lock);
-  seat->running = seat->wake_due = seat->deliver_due = false;
+  seat->running = seat->wake_due = seat->deliver_due = seat->tick_due = false;
   while (seat->pins > 0) mg__cond_wait(&sampler.changed, &sampler.lock);
   for (at = &sampler.seats; *at != seat; at = &(*at)->next) {
   }
@@ -511,6 +532,20 @@ void mg__sampler_post(mg__engine *engine) {
 void mg__sampler_work_off(void) {
   mg__lock(&sampler.lock);
   if (sampler.thread_up && !sampler.stopping) sampler_put_to_work();
+  mg__unlock(&sampler.lock);
+}
+
+void mg_monitor_set_tick(mg_monitor *monitor, void (*tick)(void *ctx),
+                         double every_ms) {
+  mg__lock(&sampler.lock);
+  for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next) {
+    if (seat->monitor != monitor) continue;
+    seat->tick = tick;
+    seat->tick_every_ms = fmax(every_ms, SAMPLER_LEAST_TICK_MS);
+    seat->tick_at_ms = 0.0;
+    seat->tick_due = false;
+  }
+  if (sampler.thread_up && !sampler.stopping) mg__os_events_wake(sampler.events);
   mg__unlock(&sampler.lock);
 }
 

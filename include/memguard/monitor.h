@@ -147,6 +147,12 @@ MG_API mg_status mg_monitor_configure(mg_monitor *monitor,
                                       const mg_config *config, mg_error *err);
 MG_API void mg_monitor_read_config(const mg_monitor *monitor, mg_config *out);
 
+/** Has memguard's worker thread call `tick` with the hooks' ctx each `every_ms`
+ *  (10 at least) while the monitor runs; it may block there as in
+ *  hooks.deliver. NULL ends that, but does not wait for one under way. */
+MG_API void mg_monitor_set_tick(mg_monitor *monitor, void (*tick)(void *ctx),
+                                double every_ms);
+
 /** Keeps `buffers` at the pressure of each sample; NULL ends that.
  *  @param buffers [borrowed] until replaced or closed. */
 MG_API void mg_monitor_follow(mg_monitor *monitor, mg_buffers *buffers);

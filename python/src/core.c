@@ -40,26 +40,27 @@ static PyObject *core_monitor(mgpy_core *core) {
   return monitor;
 }
 
-static void core_deliver_in(mgpy_core *core) {
+/* With the GIL. */
+static void core_call(mgpy_core *core,
+                      int (*call)(mgpy_core *core, PyObject *monitor)) {
   PyObject *monitor = core_monitor(core);
 
   if (monitor == NULL) return;
-  if (mgpy_monitor_deliver(core, monitor) < 0) PyErr_WriteUnraisable(monitor);
+  if (call(core, monitor) < 0) PyErr_WriteUnraisable(monitor);
   Py_DECREF(monitor);
 }
 
-static void core_deliver(void *ctx) {
-  mgpy_core *core = ctx;
+static void core_enter(mgpy_core *core,
+                       int (*call)(mgpy_core *core, PyObject *monitor)) {
   PyThreadState *thread;
 
-  atomic_store_explicit(&core->is_waiting, true, memory_order_release);
   pthread_mutex_lock(&core->delivery);
   if (atomic_load(&core->may_deliver)) {
     thread = PyThreadState_New(core->interpreter);
     if (thread != NULL) {
       core_delivering = core;
       PyEval_RestoreThread(thread);
-      core_deliver_in(core);
+      core_call(core, call);
       PyThreadState_Clear(thread);
       PyThreadState_DeleteCurrent();
       core_delivering = NULL;
@@ -67,6 +68,22 @@ static void core_deliver(void *ctx) {
   }
   pthread_mutex_unlock(&core->delivery);
 }
+
+static void core_deliver(void *ctx) {
+  mgpy_core *core = ctx;
+
+  atomic_store_explicit(&core->is_waiting, true, memory_order_release);
+  core_enter(core, mgpy_monitor_deliver);
+}
+
+static int core_tick_in(mgpy_core *core, PyObject *monitor) {
+  PyObject *done = PyObject_CallMethodNoArgs(monitor, core->state->tick_name);
+
+  Py_XDECREF(done);
+  return done == NULL ? -1 : 0;
+}
+
+void mgpy_core_tick(void *ctx) { core_enter(ctx, core_tick_in); }
 
 /* A sub-interpreter may be without a thread of its own between two calls into it.
  * Before 3.14 CPython can abort when a thread then enters it while the last one

@@ -105,7 +105,7 @@ typedef struct mgpy_state {
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
    * name in the interpreter's method cache. */
-  PyObject *deliver_name, *run_entry_name, *unlink_failed_name;
+  PyObject *deliver_name, *run_entry_name, *unlink_failed_name, *tick_name;
   mgpy_gc gc;
   mgpy_reclaim reclaim;
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
@@ -192,6 +192,9 @@ void mgpy_core_release(mgpy_core *core);
 /** Ends use and background work; waits, without the GIL, for callbacks that run
  *  on memguard's thread unless this is that thread. */
 void mgpy_core_close(mgpy_core *core);
+/** Calls the Python monitor's _tick(); on memguard's thread, see
+ *  mg_monitor_set_tick(). */
+void mgpy_core_tick(void *ctx);
 /** In a forked child. */
 void mgpy_core_after_fork(mgpy_core *core);
 /** Whether memguard's threads may enter `interpreter`. */

@@ -191,6 +191,7 @@ static void module_free(void *module) {
   mgpy_reclaim_free(&state->reclaim);
   mgpy_gc_free(state);
   Py_CLEAR(state->deliver_name);
+  Py_CLEAR(state->tick_name);
   Py_CLEAR(state->run_entry_name);
   Py_CLEAR(state->unlink_failed_name);
   for (int i = 0; i < MG_LEVELS; i++) Py_CLEAR(state->levels[i]);

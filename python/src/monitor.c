@@ -426,9 +426,23 @@ static PyObject *monitor_health(PyObject *self, PyObject *unused) {
   return Py_BuildValue("(sN)", mg_health_name(health), monitor_issues(issues));
 }
 
+/* _set_tick(ms): has _tick() called so often on memguard's thread; 0: never. */
+static PyObject *monitor_set_tick(PyObject *self, PyObject *ms) {
+  double every_ms = PyFloat_AsDouble(ms);
+  mgpy_core *core;
+
+  if (every_ms == -1.0 && PyErr_Occurred()) return NULL;
+  core = monitor_core(self);
+  if (core == NULL) return NULL;
+  mg_monitor_set_tick(core->monitor, every_ms > 0 ? mgpy_core_tick : NULL,
+                      every_ms);
+  Py_RETURN_NONE;
+}
+
 /* ---- type -------------------------------------------------------------- */
 
 static PyMethodDef monitor_methods[] = {
+    {"_set_tick", monitor_set_tick, METH_O, NULL},
     {"_open", monitor_open, METH_O, NULL},
     {"_start", monitor_start, METH_NOARGS, NULL},
     {"_stop", monitor_stop, METH_NOARGS, NULL},
@@ -499,6 +513,7 @@ static PyType_Spec monitor_spec = {
 
 int mgpy_add_monitor(PyObject *module, mgpy_state *state) {
   state->deliver_name = PyUnicode_InternFromString("_deliver");
-  if (state->deliver_name == NULL) return -1;
+  state->tick_name = PyUnicode_InternFromString("_tick");
+  if (state->deliver_name == NULL || state->tick_name == NULL) return -1;
   return mgpy_add_type(module, &monitor_spec, &state->monitor_type);
 }

@@ -304,7 +304,7 @@ static void test_some_threads_do_some_actions(void **state) {
   assert_int_equal(rt.calls[MG_ACTION_FULL], 0);
   assert_true(mg_reclaim_is_due(reclaim)); /* kept */
   assert_true(mg_reclaim_poll_for(reclaim, TRIM | FULL));
-  assert_int_equal(rt.calls[MG_ACTION_FULL], 1);
+  assert_true(rt.calls[MG_ACTION_FULL] >= 1);
   assert_int_equal(rt.calls[MG_ACTION_SHED], 0);
   mg_monitor_close(monitor);
   mg_reclaim_close(reclaim);

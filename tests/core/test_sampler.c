@@ -140,6 +140,39 @@ static void test_hooks(void **state) {
   assert_true(threads_become(0));
 }
 
+static void count_tick(void *ctx) { ((hook_counts *)ctx)->wakes++; }
+
+static void test_ticks(void **state) {
+  mg_config config = support_config("sample_interval", "1h", NULL);
+  hook_counts counts = {0}, none = {0};
+  mg_monitor_hooks hooks = {NULL, NULL, &counts};
+  mg_monitor_hooks other_hooks = {NULL, NULL, &none};
+  mg_monitor *monitor = opened(&config, &hooks);
+  mg_monitor *other = opened(&config, &other_hooks);
+  int before;
+
+  (void)state;
+  mg_monitor_set_tick(monitor, count_tick, 10);
+  sleep_ms(30);
+  assert_int_equal(counts.wakes, 0); /* not while it does not run */
+  start(monitor);
+  start(other);
+  for (int waited = 0; waited < LONGEST_WAIT_MS && counts.wakes < 3; waited += 5)
+    sleep_ms(5);
+  assert_true(counts.wakes >= 3);
+  mg_monitor_stop(monitor);
+  start(monitor); /* the worker was joined or is over with the last one */
+  mg_monitor_set_tick(monitor, NULL, 0);
+  sleep_ms(30); /* for one under way */
+  before = counts.wakes;
+  sleep_ms(60);
+  assert_int_equal(counts.wakes, before);
+  assert_int_equal(none.wakes, 0);
+  mg_monitor_close(monitor);
+  mg_monitor_close(other);
+  assert_true(threads_become(0));
+}
+
 static _Atomic bool churn_over;
 
 static void *churn_reader(void *ctx) {
@@ -266,6 +299,7 @@ int main(void) {
       cmocka_unit_test(test_one_thread_serves_many),
       cmocka_unit_test(test_no_descriptor_stays),
       cmocka_unit_test(test_hooks),
+      cmocka_unit_test(test_ticks),
       cmocka_unit_test(test_threads),
       cmocka_unit_test(test_fork_with_hooks),
       cmocka_unit_test(test_fork_without_hooks)};

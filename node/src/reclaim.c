@@ -5,7 +5,8 @@
  * busy one is interrupted, so a loop that is blocked is collected too.
  *
  *   moderate  starts marking beside JS and ends with a short pause; the heap's
- *             free pages go back to the system. FULL on the worker.
+ *             free pages go back to the system. FULL on the worker, unless forced
+ *             or behind a blocked loop.
  *   critical  stops JS, collects all there is, compacts, and gives external
  *             memory back at once. RELEASE.
  *
@@ -29,7 +30,7 @@
 #endif
 
 #define RECLAIM_TICK_NS 1000000
-#define RECLAIM_JS_MS 200.0   /* for an answer of the event loop */
+#define RECLAIM_JS_MS 50.0   /* for an answer of the event loop */
 #define RECLAIM_BLOCKED_MS 5.0 /* the same, after it did not come last time */
 #define RECLAIM_GC_MS 1000.0  /* for a collection to end */
 #define RECLAIM_SWEEP_MS 10.0 /* after it V8 frees Buffers in a thread of its own */
@@ -63,7 +64,7 @@ struct mgn_reclaim {
   mg_action awaited; /* by the worker, from `open` environments */
   uint32_t open;
   mg_outcome answer;
-  _Atomic bool is_blocked;  /* the event loop has left a request unanswered */
+  _Atomic bool is_blocked;  /* the event loop left the last ring unanswered */
   _Atomic uint32_t awake;   /* environments; changes with the lock held */
   _Atomic uint32_t hurried; /* JS waits for the worker, so for JS nobody may */
   /* Told by V8's hooks and by JS. */
@@ -189,39 +190,7 @@ static void reclaim_let_sweep(mgn_reclaim *self) {
   while (reclaim_goes_on(self, until_ms)) continue;
 }
 
-/* @return whether V8 was told. */
-static bool reclaim_tell_v8(mgn_reclaim *self, mgn_pressure pressure) {
-  bool is_awake;
-
-  pthread_mutex_lock(&self->lock);
-  is_awake = atomic_load(&self->awake) != 0;
-  if (is_awake) mgn_gc_press(self->isolate, pressure);
-  pthread_mutex_unlock(&self->lock);
-  return is_awake;
-}
-
-/* Has V8 collect and waits for it. Where JS is in the middle of something that
- * cannot be interrupted, V8 does so later. */
-static void reclaim_press(mgn_reclaim *self, bool is_critical,
-                          mg_outcome *out) {
-  reclaim_mark before = reclaim_mark_now(self);
-  const _Atomic uint64_t *counter =
-      is_critical ? &self->thorough : &self->collections;
-  uint64_t count = is_critical ? before.thorough : before.collections;
-  double until_ms = reclaim_now_ms() + RECLAIM_GC_MS;
-
-  if (!reclaim_tell_v8(self, is_critical ? MGN_PRESSURE_CRITICAL
-                                         : MGN_PRESSURE_MODERATE))
-    return;
-  while (atomic_load(counter) == count)
-    if (!reclaim_goes_on(self, until_ms)) return;
-  reclaim_let_sweep(self);
-  (void)reclaim_trim();
-  reclaim_take_collection(self, out, &before);
-  reclaim_weigh(out, &before);
-}
-
-/* Holds the lock. @return environments asked. */
+/* Holds the lock. @return environments asked to do `action`. */
 static uint32_t reclaim_ask(mgn_reclaim *self, mg_action action) {
   uint32_t count = 0;
 
@@ -233,6 +202,63 @@ static uint32_t reclaim_ask(mgn_reclaim *self, mg_action action) {
   }
   return count;
 }
+
+/* Finds out whether the event loop turns: an answer ends `is_blocked`. */
+static void reclaim_ring(mgn_reclaim *self) {
+  pthread_mutex_lock(&self->lock);
+  atomic_store(&self->is_blocked, true);
+  (void)reclaim_ask(self, MG_ACTION_NONE);
+  pthread_mutex_unlock(&self->lock);
+}
+
+/* @return whether V8 was told. */
+static bool reclaim_tell_v8(mgn_reclaim *self, mgn_pressure pressure) {
+  bool is_awake;
+
+  pthread_mutex_lock(&self->lock);
+  is_awake = atomic_load(&self->awake) != 0;
+  if (is_awake) mgn_gc_press(self->isolate, pressure);
+  pthread_mutex_unlock(&self->lock);
+  return is_awake;
+}
+
+/* Waits for a collection, a thorough one if it is critical; as soon as the event
+ * loop turns out to be blocked, makes it so, for marking beside JS ends in a turn of
+ * the loop or where JS allocates. */
+static bool reclaim_await_v8(mgn_reclaim *self, bool is_critical,
+                             const reclaim_mark *before) {
+  double began_ms = reclaim_now_ms();
+
+  while (is_critical
+             ? atomic_load(&self->thorough) == before->thorough
+             : atomic_load(&self->collections) == before->collections) {
+    if (!reclaim_goes_on(self, began_ms + RECLAIM_GC_MS)) return false;
+    if (is_critical || !atomic_load(&self->is_blocked) ||
+        reclaim_now_ms() < began_ms + RECLAIM_JS_MS)
+      continue;
+    is_critical = true;
+    if (!reclaim_tell_v8(self, MGN_PRESSURE_CRITICAL)) return false;
+  }
+  return true;
+}
+
+/* Has V8 collect. Where JS is in the middle of something that cannot be
+ * interrupted, V8 does so later. */
+static void reclaim_press(mgn_reclaim *self, bool is_critical,
+                          mg_outcome *out) {
+  reclaim_mark before = reclaim_mark_now(self);
+
+  reclaim_ring(self);
+  if (!reclaim_tell_v8(self, is_critical ? MGN_PRESSURE_CRITICAL
+                                         : MGN_PRESSURE_MODERATE) ||
+      !reclaim_await_v8(self, is_critical, &before))
+    return;
+  reclaim_let_sweep(self);
+  (void)reclaim_trim();
+  reclaim_take_collection(self, out, &before);
+  reclaim_weigh(out, &before);
+}
+
 
 /* Holds the lock. Nobody waits any more. */
 static void reclaim_withdraw(mgn_reclaim *self, mg_action action) {
@@ -281,7 +307,11 @@ static void reclaim_act_far(mgn_reclaim *self, mg_action action,
 
   if (self->isolate != NULL &&
       (action == MG_ACTION_FULL || action == MG_ACTION_RELEASE)) {
-    reclaim_press(self, action == MG_ACTION_RELEASE, out);
+    /* At the brink marking beside JS, which goes on allocating, takes too long. */
+    reclaim_press(self,
+                  action == MG_ACTION_RELEASE || reason == MG_REASON_FORCED ||
+                      reason == MG_REASON_UNRECLAIMABLE,
+                  out);
     return;
   }
   reclaim_post(self, action, reason, share, out);
@@ -347,7 +377,7 @@ void mgn_reclaim_answer(mgn_env *env) {
   reclaim_request request;
 
   if (self != NULL) atomic_store(&self->is_blocked, false);
-  for (mg_action action = MG_ACTION_NONE; action < MG_ACTIONS; action++) {
+  for (mg_action action = MG_ACTION_CACHES; action < MG_ACTIONS; action++) {
     mg_outcome outcome = {.was_done = false};
     /* The call before may have ended the environment. */
     self = env->reclaim.engine;

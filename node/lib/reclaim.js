@@ -20,11 +20,16 @@ const STEP_VALUES = 5;
 const ROUND_VALUES = STEPS + 1 + STEP_VALUES * native.roundSteps;
 const STATS_FIELDS = ['rounds', 'usefulRounds', 'failed', 'freedBytes', 'tookMs', 'gcMs'];
 const MS_PER_NS = 1e-6;
+const COLLECTIONS = ['young', 'full', 'release'];
 
 const outcome = new Float64Array(3); // of one action: bytes freed, bytes in use before, ms
 const round = new Float64Array(ROUND_VALUES);
 const stats = new Float64Array(STATS_FIELDS.length + 2 + native.actionNames.length);
-const cores = new Set(); // whose monitors run
+
+// Whose monitors run, each with what its copy of this module can do: copies that
+// share the addon, as jest makes them, share its engine.
+native.reclaimCores ??= new Map();
+const cores = native.reclaimCores;
 
 /* ---- what the engine asks for ---------------------------------------------- */
 
@@ -41,7 +46,8 @@ function trimPools(share) {
 /** Tells every shed callback. @returns whether one of them went well. */
 function shed(share, reason) {
   let isShed = false;
-  for (const core of [...cores]) {
+  for (const [core, its] of [...cores]) {
+    if (its !== acts) continue;
     for (const callback of [...core.shedCallbacks]) {
       isShed = callSafely(callback, undefined, [{ reason, sample: core.latest }], 'a shed callback') || isShed;
     }
@@ -49,34 +55,44 @@ function shed(share, reason) {
   return isShed;
 }
 
-function measured(collect) {
+function measured(collect, out) {
   if (!gc.canCollect()) return false;
   const began = process.hrtime.bigint();
-  outcome[1] = gc.heldBytes();
-  outcome[0] = collect();
-  outcome[2] = Number(process.hrtime.bigint() - began) * MS_PER_NS;
+  out[1] = gc.heldBytes();
+  out[0] = collect();
+  out[2] = Number(process.hrtime.bigint() - began) * MS_PER_NS;
   return true;
 }
 
 const acts = {
   caches: shrinkCaches,
   pools: trimPools,
-  young: () => measured(gc.collectYoung),
-  full: () => measured(gc.collect),
-  release: () => measured(gc.collect),
+  young: (share, reason, out) => measured(gc.collectYoung, out),
+  full: (share, reason, out) => measured(gc.collect, out),
+  release: (share, reason, out) => measured(gc.collect, out),
   shed,
 };
 
-// Called by the addon on this thread. @returns whether it was done.
-function act(action, reason, share) {
-  const name = native.actionNames[action];
-  outcome.fill(0);
+function attempt(its, name, share, reason) {
   try {
-    return acts[name](share, native.reasonNames[reason]) === true;
+    return its[name](share, reason, outcome);
   } catch (error) {
-    reportOnce(acts[name], `reclaiming memory (${name})`, error);
+    reportOnce(its[name], `reclaiming memory (${name})`, error);
     return false;
   }
+}
+
+// Called by the addon on this thread, of all copies of this module the first one's.
+// @returns whether it was done.
+function act(action, reason, share) {
+  const name = native.actionNames[action];
+  let isDone = false;
+  outcome.fill(0);
+  for (const its of new Set(cores.values())) {
+    isDone = attempt(its, name, share, native.reasonNames[reason]) || isDone;
+    if (isDone && COLLECTIONS.includes(name)) break; // one copy collects for all
+  }
+  return isDone;
 }
 
 /* ---- rounds ------------------------------------------------------------------ */
@@ -152,7 +168,7 @@ function reclaim(core, actions, reason = 'manual', share = 1) {
   const why = indexOf(native.reasonNames, reason, 'reason');
   gc.tellsHeap(heapStatistics());
   const wasAwake = cores.has(core);
-  cores.add(core);
+  cores.set(core, acts);
   try {
     native.reclaimRun(bits, why, share, round);
   } finally {
@@ -169,7 +185,9 @@ function collect(core) {
   } catch (error) {
     if (error.code !== codes.ECONFLICT && error.code !== codes.ESYS) throw error;
     native.managerCollected(core.handle);
-    return gc.collect();
+    measured(gc.collect, outcome);
+    if (isOpen) native.reclaimSpent(outcome[2]);
+    return outcome[0];
   }
 }
 
@@ -189,7 +207,7 @@ function open(byPressure = true) {
  *  ends: V8's platform ends before our threads do. */
 function enter(core) {
   if (isExiting()) return;
-  cores.add(core);
+  cores.set(core, acts);
   native.reclaimWake(true);
 }
 
@@ -201,7 +219,7 @@ function leave(core) {
 /** Does what is due, for a monitor that nothing runs for in the background. */
 function poll(core) {
   if (!isOpen || cores.size > 0) return;
-  cores.add(core);
+  cores.set(core, acts);
   try {
     native.reclaimPoll();
   } finally {

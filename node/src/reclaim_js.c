@@ -120,6 +120,19 @@ static napi_value reclaim_js_poll(napi_env env, napi_callback_info info) {
   return mgn_boolean(env, mgn_reclaim_poll(owner));
 }
 
+/* reclaimSpent(gcMs): charges collection time to the budget */
+static napi_value reclaim_js_spent(napi_env env, napi_callback_info info) {
+  mg_reclaim *engine;
+  napi_value value;
+  mgn_env *owner;
+  double gc_ms;
+
+  engine = reclaim_given(env, info, 1, &value, &owner);
+  if (engine == NULL || !mgn_number_of(env, value, &gc_ms)) return NULL;
+  mg_reclaim_spent(engine, gc_ms);
+  return mgn_undefined(env);
+}
+
 /* reclaimRounds(max, Float64Array rows) -> how many, oldest first */
 static napi_value reclaim_js_rounds(napi_env env, napi_callback_info info) {
   mg_round rounds[MG_ROUNDS];
@@ -202,7 +215,7 @@ napi_status mgn_reclaim_define(napi_env env, napi_value exports, void *data) {
       {"reclaimOpen", reclaim_js_open},     {"reclaimWake", reclaim_js_wake},
       {"reclaimRun", reclaim_js_run},       {"reclaimPoll", reclaim_js_poll},
       {"reclaimRounds", reclaim_js_rounds}, {"reclaimRound", reclaim_js_round},
-      {"reclaimStats", reclaim_js_stats}};
+      {"reclaimSpent", reclaim_js_spent},   {"reclaimStats", reclaim_js_stats}};
   napi_status st =
       mgn_define(env, exports, data, functions, MGN_COUNT_OF(functions));
 

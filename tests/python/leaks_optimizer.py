@@ -55,7 +55,11 @@ def optimizations(w: World) -> None:
     memory.create_memory_snapshot()
     w.service.create_usage_snapshot()
     w.service.health_check()
-    asyncio.run(w.service.aperform_optimization())
+    # Not asyncio.run(): it leaves names of its own in CPython's method cache.
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(w.service.aperform_optimization())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
     w.service._reports.clear()
     w.service._snapshots.clear()
 

@@ -24,7 +24,7 @@ def row(
         "ours": ours,
         "peer": peer,
         "peer_name": peer_name,
-        "ratio": ours / peer,
+        "ratio": ours / peer if peer else None,
     }
 
 

@@ -5,7 +5,8 @@
 NAME is a domain with a file bench/NAME.py, or `all`. Each row says what memguard
 takes and what its peer takes, measured side by side in this run:
 
-    {"name", "unit", "ours", "peer", "peer_name", "ratio"}    ratio = ours / peer
+    {"name", "unit", "ours", "peer", "peer_name", "ratio"}    ratio = ours / peer,
+                                                           null if peer is 0
 
 Figures are medians of several rounds. Losses are rows like any other.
 """
@@ -26,11 +27,11 @@ class Row(TypedDict):
     ours: float
     peer: float
     peer_name: str
-    ratio: float
+    ratio: float | None  # None: the peer's figure is 0
 
 
 def domains() -> list[str]:
-    helpers = {"run", "measure"}
+    helpers = {"run", "measure", "group"}
     return sorted(p.stem for p in HERE.glob("*.py") if p.stem not in helpers)
 
 
@@ -54,7 +55,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def show(row: Row) -> None:
     name, unit, peer_name = row["name"], row["unit"], row["peer_name"]
     figures = f"{row['ours']:>12.4g} {unit:<3} {row['peer']:>12.4g} {unit:<3}"
-    print(f"{name:<30} {figures} {row['ratio']:>8.3f}  {peer_name}", flush=True)
+    ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+    print(f"{name:<30} {figures} {ratio:>8}  {peer_name}", flush=True)
 
 
 def main(argv: list[str]) -> int:

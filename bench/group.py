@@ -28,9 +28,7 @@ class Group:
                 (ROOT / "cgroup.subtree_control").write_text("+memory")
         self.folder.mkdir()
         try:
-            self._set(
-                "memory.limit_in_bytes" if self.is_v1 else "memory.max", limit
-            )
+            self._set("memory.limit_in_bytes" if self.is_v1 else "memory.max", limit)
             # Kernels without swap accounting have no such file, and then no swap.
             with contextlib.suppress(FileNotFoundError):
                 if self.is_v1:

@@ -96,7 +96,9 @@ def run(parts: dict[str, list[str]], limit_mb: int | None, guard: bool) -> list[
                 stop(process)
 
 
-def show(case: str, way: str, parts: dict[str, list[str]], runs: list[list[Run]]) -> None:
+def show(
+    case: str, way: str, parts: dict[str, list[str]], runs: list[list[Run]]
+) -> None:
     for index, part in enumerate(parts):
         mine = [parts_run[index] for parts_run in runs]
         ended = [one for one in mine if one.alive]

@@ -7,6 +7,7 @@
 
 const crypto = require('crypto');
 const { spawn } = require('child_process');
+const { generator } = require('./numbers');
 
 const MIB = 1048576;
 // A service answers others in between: after each job the event loop turns.
@@ -20,15 +21,6 @@ function tell(fields) {
 
 function progress(done, every) {
   if (done % every === 0) tell({ jobs: done });
-}
-
-// The same numbers in every run.
-function generator(seed) {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 4294967296) * below);
-  };
 }
 
 // --- d: dead buffers ------------------------------------------------------------
@@ -109,16 +101,14 @@ function report() {
   return new Promise((resolve) => program.on('exit', (code, signal) => resolve(code ?? signal)));
 }
 
-/** An evaluation of all orders at once, then reports by another program. */
-async function heap() {
+async function evaluation() {
   const draw = generator(11);
-  let jobs = 0;
-  let orders = [];
+  const orders = [];
   for (let number = 0; number < ORDERS; number++) {
     orders.push(order(number, draw));
     if (number % 1000 === 999) {
       await breath();
-      progress(++jobs, 20);
+      progress((number + 1) / 1000, 20);
     }
   }
   const turnover = new Float64Array(CUSTOMERS);
@@ -126,7 +116,13 @@ async function heap() {
     evaluate(orders, region, turnover);
     await breath();
   }
-  orders = null;
+  return turnover;
+}
+
+/** An evaluation of all orders at once, then reports by another program. */
+async function heap() {
+  const turnover = await evaluation();
+  let jobs = ORDERS / 1000;
   for (let number = 1; number <= REPORTS; number++) {
     const status = await report();
     if (status !== 0) throw new Error(`a report ended with ${status}`);

@@ -1,0 +1,74 @@
+"""A JSON API over a catalogue of 2 million objects that stays in memory."""
+
+import json
+import random
+from typing import Any
+
+from meter import Job, serve
+
+PRODUCTS = 250_000  # of eight objects each
+LINES = 200  # of an order: such a request is a few thousand objects at once
+RECENT = 400  # answers kept for clients that ask again
+
+
+def product(number: int) -> dict[str, Any]:
+    return {
+        "sku": f"sku-{number}",
+        "name": f"Article {number} of the catalogue",
+        "price": {"net": number % 9973 / 100, "currency": "EUR"},
+        "stock": [{"place": place, "count": number % 31} for place in ("B", "K")],
+        "tags": [f"t{number % 97}", f"t{number % 89}"],
+    }
+
+
+def build() -> Job:
+    catalogue = {f"sku-{number}": product(number) for number in range(PRODUCTS)}
+    draw = random.Random(3)
+    orders = [
+        json.dumps(
+            {
+                "client": f"client-{client}",
+                "lines": [
+                    {
+                        "sku": f"sku-{draw.randrange(PRODUCTS)}",
+                        "count": draw.randrange(1, 9),
+                        "options": {"gift": bool(line % 2), "notes": ["a", "b"]},
+                    }
+                    for line in range(LINES)
+                ],
+            }
+        )
+        for client in range(300)
+    ]
+    recent: dict[int, dict[str, Any]] = {}
+
+    def job(number: int) -> str:
+        order = json.loads(orders[number % len(orders)])
+        lines = []
+        for line in order["lines"]:
+            article = catalogue[line["sku"]]
+            price = article["price"]
+            lines.append(
+                {
+                    "sku": article["sku"],
+                    "sum": {"net": price["net"] * line["count"]},
+                    "places": [place["place"] for place in article["stock"]],
+                }
+            )
+        answer = {
+            "client": order["client"],
+            "lines": lines,
+            "total": sum(line["sum"]["net"] for line in lines),
+        }
+        recent[number] = answer
+        if number >= RECENT:
+            del recent[number - RECENT]
+        changed = product(number % PRODUCTS)  # a supplier's update
+        catalogue[changed["sku"]] = changed
+        return json.dumps(answer)
+
+    return job
+
+
+if __name__ == "__main__":
+    serve(build)

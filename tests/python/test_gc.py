@@ -551,9 +551,10 @@ before = monitor.get_gc_stats()["pauses"]
 gc.collect()
 after = monitor.get_gc_stats()["pauses"]
 assert before["cpu_ms"] <= after["cpu_ms"] <= after["total_ms"]
+if pid:
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 print(after["count"] - before["count"], flush=True)
 if pid == 0:
     os._exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 """)
     assert out == "1\n1\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 from measure import python_child, row
 
-PROCESSES = 15  # of each kind
+PROCESSES = 30  # of each kind
 
 CHILD = """
 import sys, time
@@ -82,10 +82,9 @@ WORKLOADS = {
 def rows() -> Iterator[dict[str, Any]]:
     for name, workload in WORKLOADS.items():
         times: dict[bool, list[float]] = {True: [], False: []}
-        for _ in range(PROCESSES):
-            for counted, taken in times.items():
-                taken.append(
-                    python_child(CHILD.format(counted=counted, workload=workload))
-                )
+        for turn in range(PROCESSES):
+            for counted in (turn % 2 == 0, turn % 2 == 1):
+                child = CHILD.format(counted=counted, workload=workload)
+                times[counted].append(python_child(child))
         ours, peer = map(statistics.median, times.values())
         yield row(f"allocator.{name}", "ns", ours, peer, "not wrapped")

@@ -39,9 +39,9 @@ static void manager_unlink(mgn_manager *self) {
 
 /* The sampler does not write the page or wake us once the core is closed. */
 static void manager_close(napi_env env, mgn_manager *self) {
-  mgn_reclaim_hurry(self->owner);
+  mgn_reclaim_hurry(self->owner, 1);
   mg_manager_close(self->core);
-  mgn_reclaim_unhurry(self->owner);
+  mgn_reclaim_hurry(self->owner, -1);
   self->core = NULL;
   manager_unlink(self);
   free(self->buffers);
@@ -55,9 +55,9 @@ static void manager_close(napi_env env, mgn_manager *self) {
 void mgn_manager_shut(napi_env env, mgn_manager *self) {
   mg_cleanup_report report;
 
-  mgn_reclaim_hurry(self->owner);
+  mgn_reclaim_hurry(self->owner, 1);
   mg_monitor_stop(mg_manager_monitor(self->core));
-  mgn_reclaim_unhurry(self->owner);
+  mgn_reclaim_hurry(self->owner, -1);
   mg_manager_cleanup(self->core, &report);
   manager_close(env, self);
 }

@@ -106,10 +106,9 @@ mg_reclaim *mgn_reclaim_engine(const struct mgn_env *env);
 /** Whether the worker may call this environment and its isolate. Waits for such a
  *  call to end, which takes microseconds. */
 void mgn_reclaim_wake(struct mgn_env *env, bool is_awake);
-/** Around what makes the JS thread wait for the worker: meanwhile the worker does
- *  not wait for JS. */
-void mgn_reclaim_hurry(struct mgn_env *env);
-void mgn_reclaim_unhurry(struct mgn_env *env);
+/** 1 before and -1 after what makes the JS thread wait for the worker: meanwhile
+ *  the worker does not wait for JS. */
+void mgn_reclaim_hurry(struct mgn_env *env, int change);
 /** mg_reclaim_run() and mg_reclaim_poll() on the JS thread, once opened. */
 mg_status mgn_reclaim_run(struct mgn_env *env, uint32_t actions,
                           mg_reason reason, double share, mg_round *out,

@@ -52,9 +52,9 @@ static napi_value monitor_stop(napi_env env, napi_callback_info info) {
   if (!mgn_arguments(env, info, 1, &value, NULL)) return NULL;
   self = mgn_manager_of(env, value);
   if (self == NULL) return NULL;
-  mgn_reclaim_hurry(self->owner);
+  mgn_reclaim_hurry(self->owner, 1);
   mg_monitor_stop(mg_manager_monitor(self->core));
-  mgn_reclaim_unhurry(self->owner);
+  mgn_reclaim_hurry(self->owner, -1);
   return mgn_undefined(env);
 }
 

@@ -22,7 +22,6 @@
 #include "memguard_node.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #ifdef __GLIBC__
@@ -30,10 +29,10 @@
 #endif
 
 #define RECLAIM_TICK_NS 1000000
-#define RECLAIM_JS_MS 50.0   /* for an answer of the event loop */
+#define RECLAIM_JS_MS 50.0     /* for an answer of the event loop */
 #define RECLAIM_BLOCKED_MS 5.0 /* the same, after it did not come last time */
-#define RECLAIM_GC_MS 1000.0  /* for a collection to end */
-#define RECLAIM_SWEEP_MS 10.0 /* after it V8 frees Buffers in a thread of its own */
+#define RECLAIM_GC_MS 1000.0   /* for a collection to end */
+#define RECLAIM_SWEEP_MS 10.0  /* after it V8 frees Buffers in a thread of its own */
 #define RECLAIM_WAIT_MS 1000.0 /* JS for the worker */
 #define RECLAIM_NS_PER_MS 1e6
 #define RECLAIM_THOROUGH 16 /* v8::kGCCallbackFlagCollectAllAvailableGarbage */
@@ -66,7 +65,7 @@ struct mgn_reclaim {
   mg_outcome answer;
   _Atomic bool is_blocked;  /* the event loop left the last ring unanswered */
   _Atomic uint32_t awake;   /* environments; changes with the lock held */
-  _Atomic uint32_t hurried; /* JS waits for the worker, so for JS nobody may */
+  _Atomic int hurried;      /* JS waits for the worker, so for JS nobody may */
   /* Told by V8's hooks and by JS. */
   _Atomic uint64_t live_bytes;
   _Atomic uint64_t collections, thorough; /* full ones that ended */
@@ -259,7 +258,6 @@ static void reclaim_press(mgn_reclaim *self, bool is_critical,
   reclaim_weigh(out, &before);
 }
 
-
 /* Holds the lock. Nobody waits any more. */
 static void reclaim_withdraw(mgn_reclaim *self, mg_action action) {
   self->awaited = MG_ACTION_NONE;
@@ -376,18 +374,16 @@ void mgn_reclaim_answer(mgn_env *env) {
   mgn_reclaim *self = env->reclaim.engine;
   reclaim_request request;
 
-  if (self != NULL) atomic_store(&self->is_blocked, false);
+  if (self == NULL) return;
+  atomic_store(&self->is_blocked, false);
   for (mg_action action = MG_ACTION_CACHES; action < MG_ACTIONS; action++) {
     mg_outcome outcome = {.was_done = false};
-    /* The call before may have ended the environment. */
-    self = env->reclaim.engine;
-    if (self == NULL) return;
     if ((asked & MG_ACTION_BIT(action)) == 0) continue;
     pthread_mutex_lock(&self->lock);
     request = self->request[action];
     pthread_mutex_unlock(&self->lock);
     reclaim_call(env, action, request.reason, request.share, &outcome);
-    if (env->reclaim.engine == self) reclaim_answer(self, action, &outcome);
+    reclaim_answer(self, action, &outcome);
   }
 }
 
@@ -570,14 +566,9 @@ void mgn_reclaim_wake(mgn_env *env, bool is_awake) {
   pthread_mutex_unlock(&self->lock);
 }
 
-void mgn_reclaim_hurry(mgn_env *env) {
+void mgn_reclaim_hurry(mgn_env *env, int change) {
   if (env->reclaim.engine != NULL)
-    atomic_fetch_add(&env->reclaim.engine->hurried, 1);
-}
-
-void mgn_reclaim_unhurry(mgn_env *env) {
-  if (env->reclaim.engine != NULL)
-    atomic_fetch_sub(&env->reclaim.engine->hurried, 1);
+    atomic_fetch_add(&env->reclaim.engine->hurried, change);
 }
 
 mg_status mgn_reclaim_run(mgn_env *env, uint32_t actions, mg_reason reason,
@@ -587,10 +578,10 @@ mg_status mgn_reclaim_run(mgn_env *env, uint32_t actions, mg_reason reason,
   mg_status st;
 
   self->caller = env;
-  mgn_reclaim_hurry(env);
+  mgn_reclaim_hurry(env, 1);
   st = mg_reclaim_run(self->engine, actions, reason, share, RECLAIM_WAIT_MS,
                       out, err);
-  mgn_reclaim_unhurry(env);
+  mgn_reclaim_hurry(env, -1);
   self->caller = outer;
   return st;
 }

@@ -10,7 +10,7 @@ const USES = [
   'manager closed', 'manager cleaned up and dropped', 'monitor dropped', 'monitor started and stopped',
   'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
   'configuration', 'decisions', 'errors', 'caches', 'reuse', 'connection pools', 'process', 'collections',
-  'services', 'optimizations', 'a leak',
+  'services', 'optimizations', 'reclaiming', 'a leak',
 ];
 
 test('the list is complete', async () => {

@@ -24,7 +24,7 @@ import memguard, {
   rssBytes,
   version,
 } from 'memguard';
-import type { MemguardError, MemoryStats, Sample, ThresholdEvent } from 'memguard';
+import type { MemguardError, MemoryStats, ReclaimRound, Sample, ThresholdEvent } from 'memguard';
 
 interface Order {
   id: number;
@@ -61,6 +61,11 @@ const rss: number = sample?.rssBytes ?? rssBytes();
 // @ts-expect-error samples are read-only
 if (sample) sample.usage = 1;
 const freed: number = monitor.triggerGc();
+monitor.registerShedCallback(({ reason, sample: latest }) => console.log(reason, latest?.usage));
+monitor.on('memory:unreclaimable', (round) => round.isUnreclaimable);
+monitor.on('optimization:automatic', ({ steps }) => steps.map(({ action }) => action === 'release'));
+const round: ReclaimRound = monitor.getReclaimHistory(1)[0] ?? monitor.releaseMemory();
+const releases: number = monitor.getReclaimStats().actions.release + round.freedBytes;
 const trend: 'increasing' | 'decreasing' | 'stable' = monitor.getMemoryTrends(20).trend;
 
 const stats: ResourceStats = manager.getResourceStats();
@@ -100,7 +105,7 @@ async function main(): Promise<void> {
   const fits: boolean = policy.mayCollect('high', 5, 2);
   console.log(action, reason, fits, policy.timeToLimitMs, decide.budgetBytes(2 ** 28, 0.5));
   console.log(due, level, best, decide.trend([[0, 1], [1, null]]).points, loadConfig('x.json'));
-  console.log(version, memguard.version, capabilities.gcHooks, processInfo().threads, rss, freed, trend, used, kind, length, size);
+  console.log(version, memguard.version, capabilities.gcHooks, processInfo().threads, rss, freed, trend, used, kind, length, size, releases);
 
   const service = new MemoryOptimizationService({ memoryOptimization: { threshold: '75%' } }, { monitor });
   service.registerStrategy('sessions', async ({ reason, signal }) => signal.aborted || reason === 'emergency', { priority: 5 });

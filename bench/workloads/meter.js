@@ -75,7 +75,6 @@ async function measure(job, warmUpMs, ms) {
 async function serve(build) {
   const [variant, warmUpS, seconds] = process.argv.slice(2);
   const manager = variant === 'memguard' ? new (require('../../node').ResourceManager)() : null;
-  if (manager) manager.memoryMonitor.startMonitoring();
   console.log(JSON.stringify(await measure(build(), warmUpS * 1000, seconds * 1000)));
   if (manager) manager.cleanup();
 }

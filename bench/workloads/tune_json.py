@@ -8,6 +8,7 @@ from meter import Job, serve
 
 PRODUCTS = 250_000  # of eight objects each
 LINES = 200  # of an order: such a request is a few thousand objects at once
+REFUSED = 20  # one in so many orders has a line that is not in stock
 RECENT = 400  # answers kept for clients that ask again
 
 
@@ -19,6 +20,22 @@ def product(number: int) -> dict[str, Any]:
         "stock": [{"place": place, "count": number % 31} for place in ("B", "K")],
         "tags": [f"t{number % 97}", f"t{number % 89}"],
     }
+
+
+class OutOfStockError(Exception):
+    pass
+
+
+def check(number: int, order: dict[str, Any]) -> str | None:
+    """@return what is wrong. The error is kept for the log in a variable, and with
+    it this frame, that variable and the order: a cycle, as many programs make."""
+    failure = None
+    try:
+        if number % REFUSED == 0:
+            raise OutOfStockError(order["lines"][-1]["sku"])
+    except OutOfStockError as error:
+        failure = error
+    return failure and str(failure)
 
 
 def build() -> Job:
@@ -44,6 +61,7 @@ def build() -> Job:
 
     def job(number: int) -> str:
         order = json.loads(orders[number % len(orders)])
+        problem = check(number, order)
         lines = []
         for line in order["lines"]:
             article = catalogue[line["sku"]]
@@ -57,6 +75,7 @@ def build() -> Job:
             )
         answer = {
             "client": order["client"],
+            "problem": problem,
             "lines": lines,
             "total": sum(line["sum"]["net"] for line in lines),
         }

@@ -6,13 +6,14 @@ cached; once out of the cache only the collector can free them.
 """
 
 import hashlib
+import json
 import random
 from collections import deque
 from typing import Any
 
 from meter import Job, serve
 
-CUSTOMERS = 50_000
+CUSTOMERS = 25_000
 ORDERS = 3  # of a customer
 ITEMS = 4  # of an order
 CACHED = 2000  # aggregates
@@ -81,6 +82,18 @@ class Session:
         return statements
 
 
+def view(customer: Customer) -> dict[str, Any]:
+    """What the client is shown."""
+    orders = [
+        {
+            "id": order.key,
+            "items": [{"id": item.key, "price": item.price} for item in order.items],
+        }
+        for order in customer.orders
+    ]
+    return {"id": customer.key, "name": customer.name, "orders": orders}
+
+
 def build() -> Job:
     shared = Session()
     identity = {key: shared.load(key, ORDERS) for key in range(CUSTOMERS)}
@@ -100,7 +113,7 @@ def build() -> Job:
             order.change("total", sum(item.price for item in order.items))
         known.orders[0].items[0].price = number % 500
         log = "; ".join(session.flush()).encode()
-        return hashlib.sha256(log).hexdigest()
+        return json.dumps({"log": hashlib.sha256(log).hexdigest()} | view(customer))
 
     return job
 

@@ -12,7 +12,7 @@ SYMBOLS = 150
 CANDLES = 200  # kept of each symbol
 BATCH = 10  # symbols whose candle closes at once
 TICKS_PER_CANDLE = 120
-FILLS = 100_000  # kept for the report of the day
+FILLS = 50_000  # kept for the report of the day
 
 
 @dataclass
@@ -24,9 +24,17 @@ class Tick:
 
 
 @dataclass
-class Fill:
-    order: int
+class Order:
+    number: int
     symbol: str
+    fills: list["Fill"] = field(default_factory=list)
+
+
+@dataclass
+class Fill:
+    """Knows its order, which knows its fills."""
+
+    order: Order
     price: float
     legs: list[dict[str, float]] = field(default_factory=list)
 
@@ -75,7 +83,9 @@ def build() -> Job:
 
     def fill(number: int, name: str, side: int) -> None:
         legs = [{"size": float(size), "fee": size * 0.01} for size in (5, 3, 2)]
-        fills.append(Fill(number, name, price[name], legs))
+        order = Order(number, name)
+        order.fills.append(Fill(order, price[name], legs))
+        fills.extend(order.fills)
         markets[name].position += side * 10
 
     for number in range(FILLS):
@@ -99,8 +109,8 @@ def build() -> Job:
             market.candles = with_candle(market.candles, market.ticks)
             market.ticks = []
             side = signal(market.candles)
-            for order in range(4 * abs(side)):
-                fill(number * 4 + order, name, side)
+            for part in range(4 * abs(side)):
+                fill(number * 4 + part, name, side)
 
     return job
 

@@ -254,7 +254,7 @@ class Tuner(_core.Tuner):
         return {name: verdict for name, verdict, _, _ in self._trial_state()[3]}
 
     def freeze(self, view: Mapping[str, Any]) -> str:
-        """"pass" (unfreeze, collect everything, freeze), "young" (collect the
+        """ "pass" (unfreeze, collect everything, freeze), "young" (collect the
         young, freeze) or "none". `view`: now_ms, live (objects or blocks; None:
         unknown), full_ms and full_collected (of all full collections so far),
         level ("normal" if missing), is_idle."""

@@ -8,9 +8,9 @@ import memguard
 import pytest
 from memguard import decide
 
-ROWS = json.loads(
-    (Path(__file__).parent.parent / "vectors" / "tune.json").read_text()
-)["rows"]
+ROWS = json.loads((Path(__file__).parent.parent / "vectors" / "tune.json").read_text())[
+    "rows"
+]
 
 
 def rows(operation: str) -> pytest.MarkDecorator:
@@ -22,7 +22,7 @@ def rows(operation: str) -> pytest.MarkDecorator:
 @rows("thresholds")
 def test_thresholds(row: dict[str, Any]) -> None:
     own = {name: tuple(numbers) for name, numbers in row["expect"].items()}
-    assert memguard._core.GC_PROFILES == own
+    assert own == memguard._core.GC_PROFILES
     assert list(memguard._core.GC_PROFILES) == list(own)
 
 
@@ -56,7 +56,7 @@ def test_idle(row: dict[str, Any]) -> None:
 
 
 def test_bad_names() -> None:
-    with pytest.raises(memguard.InvalidError, match="hasty.*high-frequency"):
+    with pytest.raises(memguard.InvalidError, match=r"hasty.*high-frequency"):
         decide.Tuner(profiles=["hasty"])
     with pytest.raises(memguard.InvalidError, match="hasty"):
         decide.Tuner(reference="hasty")

@@ -126,7 +126,8 @@ class QueueWorker {
       `.${path.basename(options.output)}.${process.pid}.part`,
     );
     this.manager = new ResourceManager({
-      memory: { sampleInterval: '100ms' },
+      // In little room the heap is collected as often as it pays, start flags or none.
+      memory: { sampleInterval: '100ms', gcInterval: '1s' },
       memoryMonitor: { maxMemoryMb: options.maxMemoryMb, monitoringInterval: 20 },
       bufferManager: {
         defaultBufferSize: BUFFER_RESULTS,

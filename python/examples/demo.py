@@ -33,7 +33,6 @@ EXAMPLES = Path(__file__).resolve().parent
 ROOT = EXAMPLES.parents[1]
 PIPELINE_MB = 48.0
 WORKER_MB = 144.0
-WORKER_FLAGS = ("--max-semi-space-size=4", "--optimize-for-size")  # V8 in little room
 DRAW_SECONDS = 0.25
 END_SECONDS = 90.0  # what hosts may take to finish and verify
 KILL_SECONDS = 5.0
@@ -277,7 +276,7 @@ class Demo:
             options.capture, *["--verify"] * self.can_verify,
         ]  # fmt: skip
         worker = [
-            find_node(self.options.node), *WORKER_FLAGS,
+            find_node(self.options.node),
             str(ROOT / "node/examples/queue_worker.js"),
             *common, "--output", str(self.results), "--max-memory-mb", str(WORKER_MB),
         ]  # fmt: skip

@@ -27,7 +27,7 @@ function progress(done, every) {
 
 // Messages are of 6 to 12 KB: 135 MB a backlog, 400 MB in all.
 const ALONE = { backlogs: 3, messages: 15000, images: 120 };
-const BESIDE_PYTHON = { backlogs: 6, messages: 7500, images: 60 };
+const BESIDE_PYTHON = { backlogs: 9, messages: 5000, images: 50 };
 const KEPT = 64; // one message in so many stays: they are scattered over all pages
 
 function message(draw) {

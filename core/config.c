@@ -219,6 +219,8 @@ static const char *config_expected(mg_config_type type) {
       return "seconds, or text such as \"250ms\", \"30s\" or \"5m\"";
     case MG_CONFIG_RATE:
       return "a number of MB per minute";
+    case MG_CONFIG_LEAK_CHECK:
+      return "\"disabled\", \"simple\", \"advanced\", \"paranoid\" or 0 to 3";
   }
   return "a number";
 }
@@ -236,6 +238,7 @@ static const char *config_unit(mg_config_type type) {
     case MG_CONFIG_BOOL:
     case MG_CONFIG_COUNT:
     case MG_CONFIG_RATIO:
+    case MG_CONFIG_LEAK_CHECK:
       break;
   }
   return "";
@@ -261,13 +264,15 @@ static mg_status config_store(mg_config *config, mg_config_id id,
                               const char *path, double value, mg_error *err) {
   const mg_config_row *row = &config_rows[id];
   char shown[CONFIG_SHOWN_BYTES];
-  bool whole = row->type != MG_CONFIG_COUNT || value == floor(value);
+  bool is_whole = row->type == MG_CONFIG_COUNT ||
+                  row->type == MG_CONFIG_LEAK_CHECK;
 
   /* Written so that NaN fails too. */
-  if (!(value >= row->min && value <= row->max) || !whole)
+  if (!(value >= row->min && value <= row->max) ||
+      (is_whole && value != floor(value)))
     return mg__fail(err, MG_ERANGE, "%s is %.15g%s, allowed: %s%.15g to %.15g%s",
                     config_shown(shown, path), value, config_unit(row->type),
-                    row->type == MG_CONFIG_COUNT ? "whole numbers from " : "",
+                    is_whole ? "whole numbers from " : "",
                     row->min, row->max, config_unit(row->type));
   config->value[id] = value;
   config->is_set[id] = true;

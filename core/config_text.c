@@ -140,10 +140,25 @@ static bool config_truth(const char *text, bool *out) {
   return false;
 }
 
+static bool config_leak_check(const char *text, double *out) {
+  static const char *const words[] = {"disabled", "simple", "advanced",
+                                      "paranoid"};
+  char word[MG__CONFIG_NAME_BYTES];
+
+  mg__config_normalise(word, text, strlen(text));
+  for (int level = 0; level < 4; level++)
+    if (strcmp(word, words[level]) == 0) {
+      *out = level;
+      return true;
+    }
+  return false;
+}
+
 bool mg__config_parse(const char *text, mg_config_type type, bool bare_ms,
                       double *out) {
   bool truth = false;
 
+  if (type == MG_CONFIG_LEAK_CHECK && config_leak_check(text, out)) return true;
   if (type != MG_CONFIG_BOOL)
     return config_quantity(text, type, bare_ms, out);
   if (!config_truth(text, &truth)) return false;

@@ -78,6 +78,20 @@ bool mg__thread_is_self(const mg__thread *thread);
 mg_status mg__os_at_fork(void (*before)(void), void (*parent)(void),
                          void (*child)(void), mg_error *err);
 
+/** The same, each time it is called: the caller keeps count. */
+mg_status mg__os_add_fork_handlers(void (*before)(void), void (*parent)(void),
+                                   void (*child)(void), mg_error *err);
+/** A key whose `ended` runs, with the value, on a thread that set one and ends.
+ *  @return MG_OK, MG_ESYS. */
+typedef struct mg__thread_key {
+  pthread_key_t native;
+} mg__thread_key;
+mg_status mg__thread_key_open(mg__thread_key *out, void (*ended)(void *),
+                              mg_error *err);
+void mg__thread_key_close(mg__thread_key *key);
+/** @return whether there was memory for it. */
+bool mg__thread_key_set(mg__thread_key *key, const void *value);
+
 /** Makes `path` absolute.
  *  @return MG_OK, MG_EINVAL (empty, too long), MG_ESYS. */
 mg_status mg__os_absolute_path(char *out, size_t out_bytes, const char *path,
@@ -108,6 +122,20 @@ int mg__file_read(int fd, char *out, size_t out_bytes);
 /** The whole text of a file. @return [owned] mg__free(); NULL if it cannot be
  *  read, is longer than 4 MiB, or there is no memory. */
 char *mg__file_text(const char *path);
+
+/* ---- os/linux_memory.c: pages ------------------------------------------ */
+
+size_t mg__os_page_bytes(void);
+/** Whole pages, readable, writable, zero, not yet resident.
+ *  @return NULL when there are none. */
+void *mg__os_map(size_t bytes);
+/** @return false if the system cannot (it keeps too many pieces apart): the
+ *  pages are as they were. */
+bool mg__os_unmap(void *block, size_t bytes);
+/** Gives whole pages back; they stay mapped and read as zero afterwards. */
+void mg__os_discard(void *block, size_t bytes);
+/** From now on any access ends the process. @return false if not possible. */
+bool mg__os_forbid(void *block, size_t bytes);
 
 /* ---- os/linux_proc.c: the reader --------------------------------------- */
 

@@ -12,6 +12,7 @@
 #include "memguard/optimize.h"
 #include "memguard/pause.h"
 #include "memguard/policy.h"
+#include "memguard/pool.h"
 #include "memguard/process.h"
 #include "memguard/resource.h"
 #include "memguard/sample.h"

@@ -36,7 +36,9 @@ export type MemguardErrorCode =
   | 'ERR_MEMGUARD_EXISTS'
   | 'ERR_MEMGUARD_NOT_FOUND'
   | 'ERR_MEMGUARD_HOST'
-  | 'ERR_MEMGUARD_TIMEOUT';
+  | 'ERR_MEMGUARD_TIMEOUT'
+  | 'ERR_MEMGUARD_RETURNED'
+  | 'ERR_MEMGUARD_FOREIGN';
 
 /**
  * What memguard throws: a `TypeError` for INVALID and TYPE, a `RangeError` for
@@ -64,7 +66,9 @@ export const errorCodes: Readonly<
     | 'EEXISTS'
     | 'ENOTFOUND'
     | 'EHOST'
-    | 'ETIMEOUT',
+    | 'ETIMEOUT'
+    | 'ERETURNED'
+    | 'EFOREIGN',
     MemguardErrorCode
   >
 >;

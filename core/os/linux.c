@@ -181,9 +181,32 @@ mg_status mg__os_at_fork(void (*before)(void), void (*parent)(void),
   static atomic_flag registered = ATOMIC_FLAG_INIT;
 
   if (atomic_flag_test_and_set(&registered)) return MG_OK;
-  if (pthread_atfork(before, parent, child) == 0) return MG_OK;
+  if (mg__os_add_fork_handlers(before, parent, child, err) == MG_OK)
+    return MG_OK;
   atomic_flag_clear(&registered);
+  return MG_ENOMEM;
+}
+
+mg_status mg__os_add_fork_handlers(void (*before)(void), void (*parent)(void),
+                                   void (*child)(void), mg_error *err) {
+  if (pthread_atfork(before, parent, child) == 0) return MG_OK;
   return mg__fail(err, MG_ENOMEM, "no memory for fork handlers");
+}
+
+mg_status mg__thread_key_open(mg__thread_key *out, void (*ended)(void *),
+                              mg_error *err) {
+  int error = pthread_key_create(&out->native, ended);
+
+  if (error != 0) return mg__fail_errno(err, error, "thread key");
+  return MG_OK;
+}
+
+void mg__thread_key_close(mg__thread_key *key) {
+  pthread_key_delete(key->native);
+}
+
+bool mg__thread_key_set(mg__thread_key *key, const void *value) {
+  return pthread_setspecific(key->native, value) == 0;
 }
 
 /* ---- Files --------------------------------------------------------------- */

@@ -32,7 +32,9 @@ typedef enum mg_config_type {
   MG_CONFIG_RATIO,    /* 0 to 1; text may say "80%" */
   MG_CONFIG_DURATION, /* stored in ms; a bare number is seconds unless the
                          name used ends in "ms"; text: "250ms" "30s" "5m" "2h" */
-  MG_CONFIG_RATE      /* MB per minute */
+  MG_CONFIG_RATE,     /* MB per minute */
+  MG_CONFIG_LEAK_CHECK /* 0 to 3; text: "disabled" "simple" "advanced"
+                          "paranoid" */
 } mg_config_type;
 
 typedef enum mg_profile {
@@ -195,7 +197,34 @@ typedef enum mg_profile {
   X(LEAK_CRITICAL_COUNT, "thresholds", "leak_critical_count", COUNT, 500, 1, 1e12, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
-    "value of a registered object counter that raises `leak:critical`")
+    "value of a registered object counter that raises `leak:critical`")       \
+  X(POOL_ENABLED, "pool", "pool_enabled", BOOL, 1, 0, 1,                      \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "pool.enabled",                                                           \
+    "false: pools allocate each buffer plainly, with the same checks")        \
+  X(POOL_MAX_MB, "pool", "max_pool_mb", MB, 1024, 1, 16 * MG_TIB_MB,          \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "pool.max_mb",                                                            \
+    "memory a pool keeps, rented or idle; beyond it buffers are "             \
+    "allocated plainly")                                                      \
+  X(POOL_THREAD_CACHE_MB, "pool", "thread_cache_mb", MB, 0.25, 0, 1024,       \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "pool.thread_cache",                                                      \
+    "idle buffers of one size that a thread keeps for itself at most")        \
+  X(POOL_HUGE_CACHE_MB, "pool", "huge_cache_mb", MB, 64, 0, 16 * MG_TIB_MB,   \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "pool.huge_cache",                                                        \
+    "idle buffers above 1 MB that a pool keeps at most")                      \
+  X(POOL_LEAK_CHECK, "pool", "leak_check", LEAK_CHECK, 1, 0, 3,               \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "how closely rentals are watched: disabled, simple (samples), "           \
+    "advanced (and guard pages: a wrong access ends the process), "           \
+    "paranoid (every rental)")                                                \
+  X(POOL_SUSPECT_AFTER, "pool", "suspect_after", DURATION, 300000, 1, MG_DAY_MS, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "pool.suspect_after_ms",                                                  \
+    "age from which a rental is suspected to be forgotten")
 
 typedef enum mg_config_id {
 #define MG_CONFIG_ENUM(id, ...) MG_CONFIG_##id,

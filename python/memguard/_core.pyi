@@ -55,6 +55,12 @@ class HostError(MemguardError):
 class WaitTimeoutError(MemguardError, TimeoutError):
     """Waited as long as allowed, in vain."""
 
+class ReturnedError(MemguardError, ValueError):
+    """A rental was returned already."""
+
+class ForeignError(MemguardError, ValueError):
+    """A handle is not of this pool."""
+
 def rss_bytes() -> int | None:
     """Resident set of this process in bytes, read now; None without /proc."""
 

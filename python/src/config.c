@@ -227,6 +227,7 @@ static const char *config_type_name(mg_config_type type) {
     case MG_CONFIG_RATIO: return "ratio";
     case MG_CONFIG_DURATION: return "duration";
     case MG_CONFIG_RATE: return "rate";
+    case MG_CONFIG_LEAK_CHECK: return "leak_check";
   }
   return "number";
 }

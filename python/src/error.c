@@ -20,6 +20,8 @@
 #define ERROR_CLASS_ENOTFOUND "NotFoundError"
 #define ERROR_CLASS_EHOST "HostError"
 #define ERROR_CLASS_ETIMEOUT "WaitTimeoutError"
+#define ERROR_CLASS_ERETURNED "ReturnedError"
+#define ERROR_CLASS_EFOREIGN "ForeignError"
 
 #define ERROR_BASE_OK NULL
 #define ERROR_BASE_EINVAL &PyExc_ValueError
@@ -35,6 +37,8 @@
 #define ERROR_BASE_ENOTFOUND &PyExc_KeyError
 #define ERROR_BASE_EHOST NULL
 #define ERROR_BASE_ETIMEOUT &PyExc_TimeoutError
+#define ERROR_BASE_ERETURNED &PyExc_ValueError
+#define ERROR_BASE_EFOREIGN &PyExc_ValueError
 
 typedef struct error_row {
   const char *class_name; /* NULL: no error */

@@ -20,6 +20,8 @@ TABLE = [
     (memguard.NotFoundError, KeyError, "ERR_MEMGUARD_NOT_FOUND"),
     (memguard.HostError, RuntimeError, "ERR_MEMGUARD_HOST"),
     (memguard.WaitTimeoutError, TimeoutError, "ERR_MEMGUARD_TIMEOUT"),
+    (memguard.ReturnedError, ValueError, "ERR_MEMGUARD_RETURNED"),
+    (memguard.ForeignError, ValueError, "ERR_MEMGUARD_FOREIGN"),
 ]
 
 

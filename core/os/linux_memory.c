@@ -1,0 +1,28 @@
+/* os/linux_memory.c - pages of the pool. */
+#include "os.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+size_t mg__os_page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+void *mg__os_map(size_t bytes) {
+  void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  return block == MAP_FAILED ? NULL : block;
+}
+
+bool mg__os_unmap(void *block, size_t bytes) {
+  return munmap(block, bytes) == 0;
+}
+
+void mg__os_discard(void *block, size_t bytes) {
+  madvise(block, bytes, MADV_DONTNEED);
+}
+
+bool mg__os_forbid(void *block, size_t bytes) {
+  return mprotect(block, bytes, PROT_NONE) == 0;
+}

@@ -16,11 +16,12 @@
 /* From now on the block is the caller's. */
 static inline void pool_hand_out(mg_rental *out, const mg_pool *pool,
                                  mg__slot *slot, void *data, size_t capacity) {
-  uint64_t handle = MG__LOAD(slot->handle) + 1;
+  uint32_t generation = MG__LOAD(slot->generation) + 1;
 
-  MG__STORE(slot->stamp, MG__LOAD(pool->stamp));
-  atomic_store_explicit(&slot->handle, handle, memory_order_release);
-  *out = (mg_rental){data, capacity, handle, false};
+  if (MG__LOAD(slot->stamp) != MG__LOAD(pool->stamp)) /* a store less */
+    MG__STORE(slot->stamp, MG__LOAD(pool->stamp));
+  atomic_store_explicit(&slot->generation, generation, memory_order_release);
+  *out = (mg_rental){data, capacity, mg__handle_of(slot->id, generation), false};
 }
 
 /* What a rental is served from when the short way is closed. */
@@ -83,17 +84,17 @@ static bool pool_find_source(pool_source *out, mg_pool *pool, mg__cache *cache,
 }
 
 /* Whether this rental of the thread is a sampled one; and a guarded one. */
-static bool pool_draw_sample(mg_pool *pool, mg__cache *cache,
+static bool pool_draw_sample(mg_pool *pool, mg__cache *cache, size_t bytes,
                              bool *out_guarded) {
   uint32_t check = MG__LOAD(pool->leak_check), step;
+  uint32_t class = mg_pool_class(bytes);
 
   *out_guarded = false;
-  if (cache == NULL) return check == MG_LEAK_CHECK_PARANOID;
-  if (cache->until_sample > 1) {
-    cache->until_sample--;
+  if (cache == NULL || class == MG__CLASS_SINGLE)
+    return check == MG_LEAK_CHECK_PARANOID;
+  if (MG__LOAD(cache->bin[class].rented) < cache->bin[class].sample_at)
     return false;
-  }
-  cache->until_sample = mg__cache_next_sample(cache);
+  mg__cache_next_sample(cache, &cache->bin[class]);
   if (check == MG_LEAK_CHECK_DISABLED) return false;
   step = check == MG_LEAK_CHECK_PARANOID ? 1 : MG_POOL_SAMPLE;
   if (check >= MG_LEAK_CHECK_ADVANCED) {
@@ -135,7 +136,7 @@ static MG__COLD mg_status pool_rent_slowly(mg_rental *out, mg_pool *pool,
     return mg__fail(err, MG_ECLOSED, "the pool is closed");
   cache = mg__cache_find(pool);
   if (cache != NULL) mg__cache_catch_up(cache);
-  is_sampled = pool_draw_sample(pool, cache, &is_guarded);
+  is_sampled = pool_draw_sample(pool, cache, bytes, &is_guarded);
   if (!pool_find_source(&source, pool, cache, bytes, is_guarded))
     return mg__fail(err, MG_ENOMEM, "rent %zu bytes", bytes);
   pool_hand_out(out, pool, source.slot, source.data, source.capacity);
@@ -147,19 +148,18 @@ static MG__COLD mg_status pool_rent_slowly(mg_rental *out, mg_pool *pool,
   return MG_OK;
 }
 
-static inline mg_status pool_rent(mg_rental *out, mg_pool *pool,
+static MG__INLINE mg_status pool_rent(mg_rental *out, mg_pool *pool,
                                   mg__cache *cache, size_t bytes,
                                   mg_error *err) {
   if (MG__LIKELY(cache != NULL && bytes - 1 < MG_POOL_CLASS_MAX_BYTES)) {
     uint32_t class = mg__pool_class_of(bytes);
     mg__bin *bin = &cache->bin[class];
     if (MG__LIKELY(bin->count > 0 && cache->epoch == MG__LOAD(pool->epoch) &&
-                   cache->until_sample > 1)) {
+                   MG__LOAD(bin->rented) < bin->sample_at)) {
       mg__entry entry = bin->entry[--bin->count];
       if (bin->count < bin->low) bin->low = bin->count;
-      cache->until_sample--;
       MG__BUMP(bin->rented, 1);
-      pool_hand_out(out, pool, entry.slot, entry.data, mg__class_bytes[class]);
+      pool_hand_out(out, pool, entry.slot, entry.data, bin->bytes);
       return MG_OK;
     }
   }
@@ -189,7 +189,7 @@ mg_status mg_pool_rent_many(mg_rental *out, size_t count, mg_pool *pool,
 /* ---- returning ------------------------------------------------------------------- */
 
 static MG__COLD mg_status pool_refuse(mg_pool *pool, uint64_t handle,
-                                      bool is_reported, mg_error *err) {
+                                      mg_error *err, bool is_reported) {
   uint32_t block = mg__handle_id(handle) & 0xffff;
   mg__span *span = mg__span_of(mg__handle_id(handle));
   mg_finding finding = {.kind = MG_FINDING_FOREIGN_RETURN, .count = 1,
@@ -211,23 +211,25 @@ static MG__COLD mg_status pool_refuse(mg_pool *pool, uint64_t handle,
                   (unsigned long long)handle);
 }
 
-/* Ends a rental. @return its slot, or NULL if `handle` names none of this pool. */
-static inline mg__slot *pool_end(const mg_pool *pool, uint64_t handle,
-                                 mg__span **out_span) {
+/* The slot a handle names, if it can be a rental of this pool. */
+static inline mg__slot *pool_find(const mg_pool *pool, uint64_t handle,
+                                  mg__span **out_span) {
   uint32_t id = mg__handle_id(handle);
   mg__span *span = mg__span_of(id);
-  uint64_t expected = handle;
-  mg__slot *slot;
 
   *out_span = span;
   if (!MG__LIKELY(span != NULL && (id & 0xffff) < span->blocks &&
                   MG__LOAD(span->pool) == pool && handle % 2 == 1))
     return NULL;
-  slot = &span->slot[id & 0xffff];
-  if (!MG__LIKELY(atomic_compare_exchange_strong(&slot->handle, &expected,
-                                                 mg__handle_ended(handle))))
-    return NULL;
-  return slot;
+  return &span->slot[id & 0xffff];
+}
+
+/* Ends a rental. @return whether it was one. */
+static inline bool pool_end(mg__slot *slot, uint64_t handle) {
+  uint32_t generation = (uint32_t)handle;
+
+  return atomic_compare_exchange_strong(&slot->generation, &generation,
+                                        generation + 1);
 }
 
 static void pool_count_returned(mg_pool *pool, mg__cache *cache,
@@ -253,13 +255,13 @@ static void pool_give_back(mg_pool *pool, mg__span *span, mg__slot *slot) {
 
   mg__lock(&depot->lock);
   mg__span_give(pool, span->class,
-                span->number << 16 | (uint32_t)(slot - span->slot));
+                slot->id);
   if (MG__LOAD(pool->serial) == 0) mg__span_retire(pool, span->class);
   mg__unlock(&depot->lock);
 }
 
 void mg__pool_take_back(mg_pool *pool, mg__span *span, mg__slot *slot) {
-  uint32_t block = (uint32_t)(slot - span->slot);
+  uint32_t block = slot->id & 0xffff;
   mg__entry entry = {slot, NULL};
   mg__cache *cache;
   mg__bin *bin;
@@ -272,7 +274,7 @@ void mg__pool_take_back(mg_pool *pool, mg__span *span, mg__slot *slot) {
     pool_give_back(pool, span, slot);
     return;
   }
-  entry.data = span->base + (size_t)block * span->block_bytes;
+  entry.data = MG__LOAD(span->base) + (size_t)block * span->block_bytes;
   cache = mg__cache_here(pool);
   bin = cache == NULL ? NULL : &cache->bin[span->class];
   if (bin != NULL && bin->count == bin->capacity)
@@ -284,11 +286,12 @@ void mg__pool_take_back(mg_pool *pool, mg__span *span, mg__slot *slot) {
 }
 
 /* What follows the end of a rental in all but the commonest case. */
-static MG__COLD void pool_return_slowly(mg_pool *pool, mg__span *span,
-                                        mg__slot *slot, uint64_t handle,
-                                        mg_finding *lost) {
+static MG__COLD mg_status pool_return_slowly(mg_pool *pool, uint64_t handle,
+                                             mg_finding *lost) {
   mg__cache *cache = mg__cache_find(pool);
-  uint32_t block = (uint32_t)(slot - span->slot);
+  uint32_t block = mg__handle_id(handle) & 0xffff;
+  mg__span *span = mg__span_of(mg__handle_id(handle));
+  mg__slot *slot = &span->slot[block];
   size_t capacity = span->block_bytes;
   bool is_held = false;
 
@@ -301,28 +304,37 @@ static MG__COLD void pool_return_slowly(mg_pool *pool, mg__span *span,
   pool_count_returned(pool, cache, capacity, lost != NULL);
   if (!is_held) mg__pool_take_back(pool, span, slot);
   if (MG__LOAD(pool->serial) == 0) mg__pool_left(pool);
+  return MG_OK;
 }
 
-static inline mg_status pool_return(mg_pool *pool, mg__cache *cache,
-                                    uint64_t handle, mg_error *err) {
+static MG__INLINE mg_status pool_return(mg_pool *pool, mg__cache *cache,
+                                        uint64_t handle, mg_error *err) {
+  mg__entry entry = {NULL, NULL}, *top = NULL;
+  mg__bin *bin = NULL;
   mg__span *span;
-  mg__slot *slot = pool_end(pool, handle, &span);
 
-  if (!MG__LIKELY(slot != NULL)) return pool_refuse(pool, handle, true, err);
-  /* In one order with the swap above: see leak_add(). */
-  if (MG__LIKELY(cache != NULL &&
-                 atomic_load(&slot->mark) == MG__MARK_NONE &&
-                 cache->epoch == MG__LOAD(pool->epoch))) {
-    mg__bin *bin = &cache->bin[span->class];
-    if (MG__LIKELY(bin->count < bin->capacity)) {
-      size_t at = (size_t)(slot - span->slot) * span->block_bytes;
-      bin->entry[bin->count++] = (mg__entry){slot, span->base + at};
-      MG__BUMP(bin->returned, 1);
-      return MG_OK;
-    }
+  /* All that can be known before the swap is found out before it, because what
+   * comes after has to wait for it. */
+  entry.slot = pool_find(pool, handle, &span);
+  if (!MG__LIKELY(entry.slot != NULL))
+    return pool_refuse(pool, handle, err, true);
+  if (MG__LIKELY(cache != NULL && cache->epoch == MG__LOAD(pool->epoch))) {
+    bin = &cache->bin[span->class];
+    if (MG__LIKELY(bin->count < bin->capacity)) top = &bin->entry[bin->count];
+    entry.data = MG__LOAD(span->base) +
+                 (mg__handle_id(handle) & 0xffff) * (size_t)span->block_bytes;
   }
-  pool_return_slowly(pool, span, slot, handle, NULL);
-  return MG_OK;
+  if (!MG__LIKELY(pool_end(entry.slot, handle)))
+    return pool_refuse(pool, handle, err, true);
+  /* In one order with the swap: see leak_add(). */
+  if (MG__LIKELY(top != NULL) &&
+      MG__LIKELY(atomic_load(&entry.slot->mark) == MG__MARK_NONE)) {
+    *top = entry;
+    bin->count++;
+    MG__BUMP(bin->returned, 1);
+    return MG_OK;
+  }
+  return pool_return_slowly(pool, handle, NULL);
 }
 
 mg_status mg_pool_return(mg_pool *pool, uint64_t handle, mg_error *err) {
@@ -364,12 +376,13 @@ mg_status mg_pool_lost(mg_pool *pool, uint64_t handle, mg_finding *out,
                        mg_error *err) {
   mg_finding finding = {.kind = MG_FINDING_LOST, .count = 1, .handle = handle};
   mg__span *span;
-  mg__slot *slot = pool_end(pool, handle, &span);
+  mg__slot *slot = pool_find(pool, handle, &span);
 
-  if (slot == NULL) return pool_refuse(pool, handle, false, err);
+  if (slot == NULL || !pool_end(slot, handle))
+    return pool_refuse(pool, handle, err, false);
   finding.age_ms =
       mg__leak_age_ms(MG__LOAD(pool->stamp), MG__LOAD(slot->stamp));
-  pool_return_slowly(pool, span, slot, handle, &finding);
+  pool_return_slowly(pool, handle, &finding);
   mg__leak_report(pool, &finding);
   if (out != NULL) *out = finding;
   return MG_OK;

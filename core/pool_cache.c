@@ -92,34 +92,36 @@ static uint32_t cache_random(mg__cache *cache) {
   return cache->random = x;
 }
 
-uint32_t mg__cache_next_sample(mg__cache *cache) {
+void mg__cache_next_sample(mg__cache *cache, mg__bin *bin) {
   switch (MG__LOAD(cache->pool->leak_check)) {
     case MG_LEAK_CHECK_DISABLED:
-      return UINT32_MAX;
+      bin->sample_at = UINT64_MAX;
+      break;
     case MG_LEAK_CHECK_PARANOID:
-      return 1;
+      bin->sample_at = 0;
+      break;
     default: /* not in step with what the host does */
-      return MG_POOL_SAMPLE / 2 + cache_random(cache) % MG_POOL_SAMPLE;
+      bin->sample_at = MG__LOAD(bin->rented) + MG_POOL_SAMPLE / 2 +
+                       cache_random(cache) % MG_POOL_SAMPLE;
   }
 }
 
 /* Limits as the pool's settings and level have them now. */
 static void cache_set_limits(mg__cache *cache) {
   const mg_pool *pool = cache->pool;
-  uint32_t next;
+  uint32_t check = MG__LOAD(pool->leak_check);
 
   for (uint32_t class = 0; class < MG_POOL_CLASSES; class++) {
     mg__bin *bin = &cache->bin[class];
+    bin->bytes = mg__class_bytes[class];
     bin->limit = mg_pool_cache_limit(mg__class_bytes[class],
                                      MG__LOAD(pool->cache_bytes),
                                      (mg_level)MG__LOAD(pool->level));
     if (!MG__LOAD(pool->is_enabled)) bin->limit = 0;
     if (bin->capacity > bin->limit) bin->capacity = bin->limit;
+    if (cache->leak_check != check) mg__cache_next_sample(cache, bin);
   }
-  next = mg__cache_next_sample(cache);
-  if (cache->until_sample == 0 || next < cache->until_sample ||
-      next == UINT32_MAX)
-    cache->until_sample = next;
+  cache->leak_check = check;
 }
 
 /* The registry's lock is held. */
@@ -136,6 +138,7 @@ static mg__cache *cache_open(mg_pool *pool, mg__pool_thread *thread) {
   cache->pool = pool;
   cache->serial = MG__LOAD(pool->serial);
   cache->epoch = MG__LOAD(pool->epoch);
+  cache->leak_check = MG_LEAK_CHECKS; /* none: samples are to be chosen */
   cache->random = cache_all.seed | 1u;
   cache->until_guard = MG_POOL_GUARD / 2 + cache_random(cache) % MG_POOL_GUARD;
   cache->thread = thread;
@@ -161,8 +164,8 @@ mg__cache *mg__cache_find(mg_pool *pool) {
     if (cache == NULL) cache = cache_open(pool, thread);
   }
   if (cache != NULL) {
-    thread->seat[pool->number % MG__SEATS].serial = cache->serial;
-    thread->seat[pool->number % MG__SEATS].cache = cache;
+    thread->seat[pool->seat].serial = cache->serial;
+    thread->seat[pool->seat].cache = cache;
   }
   mg__registry_unlock();
   return cache;

@@ -43,7 +43,7 @@ static mg__entry depot_entry(uint32_t id) {
 
   MG__PREFETCH_TO_WRITE(&span->slot[block]);
   return (mg__entry){&span->slot[block],
-                     span->base + (size_t)block * span->block_bytes};
+                     MG__LOAD(span->base) + (size_t)block * span->block_bytes};
 }
 
 uint32_t mg__depot_take(mg_pool *pool, uint32_t class, mg__entry *out,
@@ -80,8 +80,7 @@ void mg__depot_put(mg_pool *pool, uint32_t class, const mg__entry *entries,
 
   mg__lock(&depot->lock);
   for (uint32_t i = 0; i < count; i++)
-    mg__depot_push(pool, class,
-                   mg__handle_id(MG__LOAD(entries[i].slot->handle)));
+    mg__depot_push(pool, class, entries[i].slot->id);
   mg__unlock(&depot->lock);
 }
 

@@ -28,7 +28,7 @@ static void fork_rebuild_span(mg_pool *pool, mg__span *span,
                               fork_count *count) {
   for (uint32_t block = 0; block < span->fresh; block++) {
     uint32_t id = span->number << 16 | block;
-    if (MG__LOAD(span->slot[block].handle) % 2 == 1) {
+    if (MG__LOAD(span->slot[block].generation) % 2 == 1) {
       fork_count_rental(count, span, block);
     } else if (MG__LOAD(span->slot[block].mark) != MG__MARK_COLD) {
       MG__STORE(span->slot[block].mark, MG__MARK_NONE);

@@ -15,7 +15,7 @@
 
 #define LEAK_ROOM_LEAST 64u
 #define LEAK_NO_RECORD UINT32_MAX
-#define LEAK_EDGE_BYTES 1024u
+#define LEAK_EDGE_BYTES 256u
 #define LEAK_PATTERN 0xd9
 #define LEAK_AT_ONCE 64u /* slots looked at before the lock is let go */
 
@@ -134,7 +134,7 @@ size_t mg_pool_take_findings(mg_pool *pool, mg_finding *out, size_t max) {
 /* ---- blocks held back ------------------------------------------------------------- */
 
 static unsigned char *leak_data(mg__span *span, uint32_t id) {
-  return span->base + (size_t)(id & 0xffff) * span->block_bytes;
+  return MG__LOAD(span->base) + (size_t)(id & 0xffff) * span->block_bytes;
 }
 
 static void leak_fill(unsigned char *data, size_t bytes) {
@@ -146,13 +146,15 @@ static void leak_fill(unsigned char *data, size_t bytes) {
   memset(data + bytes - LEAK_EDGE_BYTES, LEAK_PATTERN, LEAK_EDGE_BYTES);
 }
 
-static bool leak_is_whole(const unsigned char *data, size_t bytes) {
-  size_t edge = bytes <= 2 * LEAK_EDGE_BYTES ? bytes / 2 : LEAK_EDGE_BYTES;
+static bool leak_is_filled(const unsigned char *data, size_t bytes) {
+  /* All alike, if each byte is as the one before it. */
+  return data[0] == LEAK_PATTERN && memcmp(data, data + 1, bytes - 1) == 0;
+}
 
-  for (size_t i = 0; i < edge; i++)
-    if (data[i] != LEAK_PATTERN || data[bytes - 1 - i] != LEAK_PATTERN)
-      return false;
-  return true;
+static bool leak_is_whole(const unsigned char *data, size_t bytes) {
+  if (bytes <= 2 * LEAK_EDGE_BYTES) return leak_is_filled(data, bytes);
+  return leak_is_filled(data, LEAK_EDGE_BYTES) &&
+         leak_is_filled(data + bytes - LEAK_EDGE_BYTES, LEAK_EDGE_BYTES);
 }
 
 /* Checks the oldest and takes it out. @return its number. */
@@ -263,7 +265,7 @@ void mg__leak_after_fork(mg__leak *leak) {
     mg__slot *slot;
     if (!record->is_used) continue;
     slot = &mg__span_of(id)->slot[id & 0xffff];
-    if (MG__LOAD(slot->handle) == record->handle) continue;
+    if (MG__LOAD(slot->generation) == (uint32_t)record->handle) continue;
     if (record->is_suspected) leak->suspected--;
     leak_drop(leak, slot, record);
   }
@@ -300,9 +302,9 @@ static bool leak_suspect(mg_pool *pool, mg__span *span, uint64_t handle,
 
   mg__lock(&leak->lock);
   record = leak_find(leak, slot, handle);
-  if (record == NULL && atomic_load(&slot->handle) == handle)
+  if (record == NULL && atomic_load(&slot->generation) == (uint32_t)handle)
     record = leak_add(leak, slot, handle);
-  is_rented = atomic_load(&slot->handle) == handle;
+  is_rented = atomic_load(&slot->generation) == (uint32_t)handle;
   if (record != NULL) {
     if (!record->is_suspected) leak->suspected++;
     record->is_suspected = true;
@@ -331,11 +333,11 @@ static uint32_t leak_scan(mg_pool *pool, mg__span *span, uint32_t *at,
   if (*at + LEAK_AT_ONCE < end) end = *at + LEAK_AT_ONCE;
   for (; *at < end; ++*at) {
     mg__slot *slot = &span->slot[*at];
-    uint64_t handle = MG__LOAD(slot->handle);
+    uint32_t generation = MG__LOAD(slot->generation);
     uint32_t stamp = MG__LOAD(slot->stamp);
-    if (handle % 2 == 0) continue;
+    if (generation % 2 == 0) continue;
     if (stamp == 0) MG__STORE(slot->stamp, now);
-    if (mg__leak_age_ms(now, stamp) >= (double)suspect_ms) out[count++] = handle;
+    if (mg__leak_age_ms(now, stamp) >= (double)suspect_ms) out[count++] = mg__handle_of(slot->id, generation);
   }
   mg__unlock(&depot->lock);
   return count;

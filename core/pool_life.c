@@ -15,7 +15,7 @@ static struct {
   mg_pool *left;         /* closed, with rentals outstanding */
   mg_pool *shared;
   uint64_t serials;
-  uint32_t numbers;
+  uint32_t seats;
   bool has_fork_handlers;
 } life = {.lock = MG__MUTEX_INIT};
 
@@ -87,13 +87,13 @@ static mg_pool *life_take(void) {
   if (pool == NULL) {
     pool = mg__meta_alloc(sizeof *pool);
     if (pool == NULL) return NULL;
-    pool->number = life.numbers++;
+    pool->seat = life.seats++ % MG__SEATS;
     life_each_lock(pool, mg__mutex_reset);
   } else {
-    uint32_t number = pool->number;
+    uint32_t seat = pool->seat;
     life_unlink(&life.spare, pool);
     memset(pool, 0, sizeof *pool);
-    pool->number = number;
+    pool->seat = seat;
     life_each_lock(pool, mg__mutex_reset);
   }
   pool->leak.first_free = UINT32_MAX;

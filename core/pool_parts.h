@@ -20,6 +20,7 @@
 #if defined(__GNUC__)
 #define MG__LIKELY(x) __builtin_expect(!!(x), 1)
 #define MG__COLD __attribute__((noinline, cold))
+#define MG__INLINE inline __attribute__((always_inline))
 #define MG__PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
 /* Where the library is opened at run time, the general model costs a call. The
  * room that libc keeps for this one is small: one pointer is all we take. */
@@ -28,6 +29,7 @@
 #else
 #define MG__LIKELY(x) (x)
 #define MG__COLD
+#define MG__INLINE inline
 #define MG__PREFETCH_TO_WRITE(p) ((void)(p))
 #define MG__TLS_INITIAL
 #endif
@@ -77,9 +79,10 @@ static inline uint32_t mg__pool_class_of(size_t bytes) {
 
 /** What is known of one block. */
 typedef struct mg__slot {
-  _Atomic uint64_t handle; /* of the present or, odd + 1, the past rental */
-  _Atomic uint32_t stamp;  /* rented: time; cold: next cold block of the span */
-  _Atomic uint32_t mark;   /* none, cold, or number of its record */
+  _Atomic uint32_t generation; /* odd: rented */
+  uint32_t id;                 /* span and block; the handle's other half */
+  _Atomic uint32_t stamp;      /* rented: time; cold: next one of the span */
+  _Atomic uint32_t mark;       /* none, cold, or number of its record */
 } mg__slot;
 
 /** Memory of its own of a block of MG__CLASS_SINGLE. */
@@ -105,7 +108,7 @@ typedef struct mg__single {
 typedef struct mg__span mg__span;
 struct mg__span {
   _Atomic(mg_pool *) pool;
-  unsigned char *base;  /* NULL for singles */
+  _Atomic(unsigned char *) base; /* NULL for singles */
   uint32_t blocks, class, block_bytes;
   uint32_t number;      /* index into mg__span_at */
   /* the class's lock */
@@ -122,9 +125,8 @@ extern _Atomic(mg__span *) mg__span_at[MG__SPANS];
 static inline mg__span *mg__span_of(uint32_t id) {
   return atomic_load_explicit(&mg__span_at[id >> 16], memory_order_acquire);
 }
-/** What the handle of a rental becomes when it ends: an even generation. */
-static inline uint64_t mg__handle_ended(uint64_t handle) {
-  return (handle & ~(uint64_t)UINT32_MAX) | (uint32_t)(handle + 1);
+static inline uint64_t mg__handle_of(uint32_t id, uint32_t generation) {
+  return (uint64_t)id << 32 | generation;
 }
 static inline uint32_t mg__handle_id(uint64_t handle) {
   return (uint32_t)(handle >> 32);
@@ -157,10 +159,12 @@ typedef struct mg__entry {
 
 /** A thread's blocks of one class; only that thread touches it. */
 typedef struct mg__bin {
-  mg__entry *entry;
+  _Alignas(64) mg__entry *entry;
   uint32_t count, capacity, low; /* low: fewest since the last look */
+  uint32_t bytes;                /* of a block */
   uint32_t misses, room, limit;
   _Atomic uint64_t rented, returned; /* written by the thread, read by all */
+  uint64_t sample_at;     /* rentals after which one is sampled */
 } mg__bin;
 
 /** One thread's part of one pool. */
@@ -169,14 +173,14 @@ struct mg__cache {
   _Alignas(64) mg_pool *pool;
   uint64_t serial;        /* of the pool */
   uint32_t epoch;         /* the pool's, as last seen */
-  uint32_t until_sample;  /* rentals to the next sampled one */
-  uint32_t until_guard;   /* the same for guarded ones */
+  uint32_t until_guard;   /* rentals to the next guarded one, about */
   uint32_t random;
+  uint32_t leak_check;    /* the pool's, as last seen */
   _Atomic uint64_t misses;
   struct mg__pool_thread *thread;
   mg__cache *thread_next, *pool_next, *pool_before; /* the registry's lock */
   /* one more than classes: singles have no room, so they go the slow way */
-  _Alignas(64) mg__bin bin[MG__CLASSES];
+  mg__bin bin[MG__CLASSES];
 };
 
 #define MG__SEATS 16u
@@ -236,7 +240,7 @@ typedef struct mg__huge {
 struct mg_pool {
   /* read by each rental, written seldom */
   _Alignas(64) _Atomic uint64_t serial; /* 0: closed */
-  uint32_t number;
+  uint32_t seat;                  /* where threads keep their cache of it */
   _Atomic uint32_t epoch;         /* changes when caches have something to do */
   _Atomic uint32_t emptied_epoch; /* the last at which all was to be given up */
   _Atomic uint32_t stamp;         /* time in units of MG__STAMP_MS */
@@ -322,8 +326,8 @@ double mg__leak_age_ms(uint32_t now, uint32_t stamp);
 mg__cache *mg__cache_find(mg_pool *pool);
 /** Does what the pool's epoch asks for. */
 void mg__cache_catch_up(mg__cache *cache);
-/** Rentals to the next one that is sampled. */
-uint32_t mg__cache_next_sample(mg__cache *cache);
+/** Chooses the rental of a bin that is sampled next. */
+void mg__cache_next_sample(mg__cache *cache, mg__bin *bin);
 /** After a bin was full: makes it deeper, or moves some to the depot. */
 void mg__cache_make_room(mg__cache *cache, uint32_t class);
 /** Finds blocks after `bin` was empty. @return whether there are some now. */
@@ -339,11 +343,10 @@ mg_status mg__cache_open_key(mg_error *err);
 
 static inline mg__cache *mg__cache_here(const mg_pool *pool) {
   mg__pool_thread *self = mg__pool_self;
-  uint32_t seat = pool->number % MG__SEATS;
 
-  if (self == NULL || self->seat[seat].serial != MG__LOAD(pool->serial))
+  if (self == NULL || self->seat[pool->seat].serial != MG__LOAD(pool->serial))
     return NULL;
-  return self->seat[seat].cache;
+  return self->seat[pool->seat].cache;
 }
 
 /* ---- pool_life.c: which pools there are -------------------------------- */

@@ -191,7 +191,7 @@ static uint64_t span_cool_down(mg__span *span, uint32_t block) {
     last--;
   }
   if (last + 1 <= first) return 0;
-  mg__os_discard(span->base + first * page, (last + 1 - first) * page);
+  mg__os_discard(MG__LOAD(span->base) + first * page, (last + 1 - first) * page);
   return (last + 1 - first) * page;
 }
 
@@ -221,8 +221,9 @@ static mg__span *span_open(mg_pool *pool, uint32_t class) {
   if (span == NULL) return NULL;
   bytes = span_bytes(span);
   if (bytes > 0) {
-    span->base = mg__os_map(bytes);
-    if (span->base == NULL) goto fail_meta;
+    void *base = mg__os_map(bytes);
+    if (base == NULL) goto fail_meta;
+    MG__STORE(span->base, base);
     MG__ADD(pool->os_maps, 1);
     MG__ADD(pool->os_bytes, bytes);
     for (size_t i = 0; i < bytes / span_page_bytes(); i++)
@@ -247,7 +248,7 @@ static void span_forget_slots(mg__span *span) {
   uint32_t highest = 0;
 
   for (uint32_t i = 0; i < span->fresh; i++) {
-    uint32_t ahead = (uint32_t)MG__LOAD(span->slot[i].handle) - span->generation;
+    uint32_t ahead = MG__LOAD(span->slot[i].generation) - span->generation;
     if (ahead > highest) highest = ahead;
   }
   span->generation += highest;
@@ -261,12 +262,12 @@ static bool span_close(mg_pool *pool, mg__span *span) {
   size_t bytes = span_bytes(span);
 
   if (bytes > 0) {
-    if (!mg__os_unmap(span->base, bytes)) return false;
+    if (!mg__os_unmap(MG__LOAD(span->base), bytes)) return false;
     MG__SUB(pool->os_bytes, bytes);
   }
   span_unlink(&pool->depot[span->class], span);
   MG__STORE(span->pool, NULL);
-  span->base = NULL;
+  MG__STORE(span->base, NULL);
   span_forget_slots(span);
   span_meta_give(span);
   return true;
@@ -291,15 +292,14 @@ static uint32_t span_take_one(mg__depot *depot, mg__span *span) {
     span->cold_first = MG__LOAD(span->slot[block].stamp);
     span->cold--;
   } else {
-    uint64_t id;
     block = span->fresh++;
-    id = (uint64_t)span->number << 16 | block;
-    MG__STORE(span->slot[block].handle, id << 32 | span->generation);
+    span->slot[block].id = span->number << 16 | block;
+    MG__STORE(span->slot[block].generation, span->generation);
   }
   MG__STORE(span->slot[block].mark, MG__MARK_NONE);
   if (span->cold == 0 && span->fresh == span->blocks) span_unlink(depot, span);
-  if (span->base != NULL) span_warm_up(span, block);
-  return span->number << 16 | block;
+  if (span->block_bytes > 0) span_warm_up(span, block);
+  return span->slot[block].id;
 }
 
 bool mg__pool_hold(mg_pool *pool, uint64_t bytes) {

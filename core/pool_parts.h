@@ -101,23 +101,25 @@ typedef struct mg__single {
 } mg__single;
 
 /** Blocks of one class in one mapping. Lives for ever, so that a stale handle
- *  finds it; while it serves no pool, `pool` is NULL.
+ *  finds it; while it serves no pool, `pool` is NULL and its slots read as zero or
+ *  as they were.
  *
- *    span | slot[blocks] | cold bytes of each page, or mg__single[blocks]
+ *    slot[blocks] | cold units of each page, or mg__single[blocks]
  */
 typedef struct mg__span mg__span;
 struct mg__span {
   _Atomic(mg_pool *) pool;
+  mg__slot *slot;
   _Atomic(unsigned char *) base; /* NULL for singles */
   uint32_t blocks, class, block_bytes;
   uint32_t number;      /* index into mg__span_at */
+  size_t slots_bytes;   /* with what follows them; whole pages, or less than one */
   /* the class's lock */
   uint32_t fresh;       /* blocks from here on were never used */
   uint32_t cold, cold_first; /* how many were given up, and a list of them */
   uint32_t generation;  /* even; what fresh blocks begin with */
   bool is_open;         /* in the class's list of spans with blocks to take */
   mg__span *before, *after;
-  mg__slot slot[];
 };
 
 extern _Atomic(mg__span *) mg__span_at[MG__SPANS];

@@ -6,6 +6,9 @@
  * highest generation is kept, and the next blocks begin there, so that no handle
  * comes twice (before 2^31 rentals of one block).
  *
+ * Slots of a page and more have pages of their own for that; of large classes, with
+ * few blocks each, a span has less than a page, and it stays.
+ *
  * A block that is given up ("cold") holds no memory of its own any more, except on
  * pages it shares with blocks in use. Each page counts its cold units. */
 #include "pool_parts.h"
@@ -15,7 +18,8 @@
 #include "internal.h"
 
 #define SPAN_BYTES 1048576u      /* of a span, about */
-#define SPAN_BLOCKS_LEAST 8u
+#define SPAN_BLOCKS_LEAST 16u
+#define SPAN_BLOCKS_PAGE 256u    /* their slots fill a page of 4096 bytes */
 #define SPAN_BLOCKS_MOST 1024u
 #define SPAN_UNIT_BYTES 64u
 #define SPAN_REGION_BYTES 262144u /* of data about spans, mapped at a time */
@@ -24,27 +28,30 @@ _Atomic(mg__span *) mg__span_at[MG__SPANS];
 
 /* ---- memory for the data about spans ------------------------------------- */
 
-static struct {
-  mg__mutex lock;
+typedef struct span_region {
   unsigned char *at;
   size_t left_bytes;
+} span_region;
+
+static struct {
+  mg__mutex lock;
+  span_region packed, paged;
   uint32_t spans;
   mg__span *spare[MG__CLASSES];
 } span_meta = {.lock = MG__MUTEX_INIT};
 
-static void *span_meta_alloc(size_t bytes) {
+static void *span_cut(span_region *region, size_t bytes) {
   unsigned char *made;
 
   bytes = (bytes + 63) & ~(size_t)63;
-  if (span_meta.left_bytes < bytes) {
-    unsigned char *region = mg__os_map(SPAN_REGION_BYTES);
-    if (region == NULL) return NULL;
-    span_meta.at = region;
-    span_meta.left_bytes = SPAN_REGION_BYTES;
+  if (region->left_bytes < bytes) {
+    unsigned char *mapped = mg__os_map(SPAN_REGION_BYTES);
+    if (mapped == NULL) return NULL;
+    *region = (span_region){mapped, SPAN_REGION_BYTES};
   }
-  made = span_meta.at;
-  span_meta.at += bytes;
-  span_meta.left_bytes -= bytes;
+  made = region->at;
+  region->at += bytes;
+  region->left_bytes -= bytes;
   return made;
 }
 
@@ -52,7 +59,7 @@ void *mg__meta_alloc(size_t bytes) {
   void *made;
 
   mg__lock(&span_meta.lock);
-  made = span_meta_alloc(bytes);
+  made = span_cut(&span_meta.packed, bytes);
   mg__unlock(&span_meta.lock);
   return made;
 }
@@ -80,7 +87,8 @@ static uint32_t span_blocks(uint32_t class) {
   if (class == MG__CLASS_SINGLE) return SPAN_BLOCKS_MOST;
   blocks = SPAN_BYTES / mg__class_bytes[class];
   if (blocks > SPAN_BLOCKS_MOST) return SPAN_BLOCKS_MOST;
-  return blocks < SPAN_BLOCKS_LEAST ? SPAN_BLOCKS_LEAST : blocks;
+  if (blocks >= SPAN_BLOCKS_PAGE) return blocks;
+  return blocks < SPAN_BLOCKS_LEAST ? SPAN_BLOCKS_LEAST : SPAN_BLOCKS_PAGE;
 }
 
 /* Of the mapping: whole pages. */
@@ -90,7 +98,11 @@ static size_t span_bytes(const mg__span *span) {
   return ((size_t)span->blocks * span->block_bytes + page - 1) / page * page;
 }
 
-static uint16_t *span_pages(mg__span *span) {
+static bool span_shares_pages(const mg__span *span) {
+  return span->block_bytes % span_page_bytes() != 0;
+}
+
+static uint16_t *span_pages(const mg__span *span) {
   return (uint16_t *)(void *)&span->slot[span->blocks];
 }
 
@@ -98,33 +110,46 @@ mg__single *mg__span_single(mg__span *span, uint32_t block) {
   return (mg__single *)(void *)&span->slot[span->blocks] + block;
 }
 
-/* The data about a span, used before or new. */
-static mg__span *span_meta_take(uint32_t class) {
-  uint32_t blocks = span_blocks(class);
-  uint32_t block_bytes =
-      class == MG__CLASS_SINGLE ? 0 : mg__class_bytes[class];
-  size_t bytes = sizeof(mg__span) + blocks * sizeof(mg__slot);
+static size_t span_slots_bytes(const mg__span *span) {
+  size_t page = span_page_bytes(), bytes = span->blocks * sizeof(mg__slot);
+
+  if (span->class == MG__CLASS_SINGLE)
+    bytes += span->blocks * sizeof(mg__single);
+  else if (span_shares_pages(span))
+    bytes += span_bytes(span) / page * sizeof(uint16_t);
+  return bytes < page ? bytes : (bytes + page - 1) / page * page;
+}
+
+/* The meta lock is held. */
+static mg__span *span_meta_new(uint32_t class) {
   mg__span *span;
 
-  bytes += class == MG__CLASS_SINGLE
-               ? blocks * sizeof(mg__single)
-               : (blocks * (size_t)block_bytes / span_page_bytes() + 1) *
-                     sizeof(uint16_t);
+  if (span_meta.spans + 1 == MG__SPANS) return NULL;
+  span = span_cut(&span_meta.packed, sizeof *span);
+  if (span == NULL) return NULL;
+  span->blocks = span_blocks(class);
+  span->class = class;
+  span->block_bytes = class == MG__CLASS_SINGLE ? 0 : mg__class_bytes[class];
+  span->slots_bytes = span_slots_bytes(span);
+  span->slot = span_cut(span->slots_bytes < span_page_bytes() ? &span_meta.packed
+                                                              : &span_meta.paged,
+                        span->slots_bytes);
+  if (span->slot == NULL) return NULL; /* the few bytes of the span are lost */
+  span->number = ++span_meta.spans;
+  atomic_store_explicit(&mg__span_at[span->number], span, memory_order_release);
+  return span;
+}
+
+/* The data about a span, used before or new. */
+static mg__span *span_meta_take(uint32_t class) {
+  mg__span *span;
+
   mg__lock(&span_meta.lock);
   span = span_meta.spare[class];
-  if (span != NULL) {
+  if (span != NULL)
     span_meta.spare[class] = span->after;
-  } else if (span_meta.spans + 1 < MG__SPANS) {
-    span = span_meta_alloc(bytes);
-    if (span != NULL) {
-      span->blocks = blocks;
-      span->class = class;
-      span->block_bytes = block_bytes;
-      span->number = ++span_meta.spans;
-      atomic_store_explicit(&mg__span_at[span->number], span,
-                            memory_order_release);
-    }
-  }
+  else
+    span = span_meta_new(class);
   mg__unlock(&span_meta.lock);
   return span;
 }
@@ -178,21 +203,20 @@ static void span_warm_up(mg__span *span, uint32_t block) {
 static uint64_t span_cool_down(mg__span *span, uint32_t block) {
   span_range range = span_block_range(span, block);
   size_t page = span_page_bytes();
-  size_t first = range.from / page, last = (range.to - 1) / page;
-  uint16_t *pages = span_pages(span);
+  size_t first = range.from / page, end = (range.to - 1) / page + 1;
 
-  pages[first] =
-      (uint16_t)(pages[first] + span_shared_units(range, first));
-  if (last != first)
-    pages[last] = (uint16_t)(pages[last] + span_shared_units(range, last));
-  if (pages[first] < span_page_units()) first++;
-  if (last + 1 > first && pages[last] < span_page_units()) {
-    if (last == 0) return 0;
-    last--;
+  if (span_shares_pages(span)) {
+    uint16_t *pages = span_pages(span);
+    size_t last = end - 1;
+    pages[first] = (uint16_t)(pages[first] + span_shared_units(range, first));
+    if (last != first)
+      pages[last] = (uint16_t)(pages[last] + span_shared_units(range, last));
+    if (pages[last] < span_page_units()) end--;
+    if (pages[first] < span_page_units()) first++;
   }
-  if (last + 1 <= first) return 0;
-  mg__os_discard(MG__LOAD(span->base) + first * page, (last + 1 - first) * page);
-  return (last + 1 - first) * page;
+  if (end <= first) return 0;
+  mg__os_discard(MG__LOAD(span->base) + first * page, (end - first) * page);
+  return (end - first) * page;
 }
 
 /* ---- opening and retiring -------------------------------------------------- */
@@ -226,8 +250,9 @@ static mg__span *span_open(mg_pool *pool, uint32_t class) {
     MG__STORE(span->base, base);
     MG__ADD(pool->os_maps, 1);
     MG__ADD(pool->os_bytes, bytes);
-    for (size_t i = 0; i < bytes / span_page_bytes(); i++)
-      span_pages(span)[i] = (uint16_t)span_page_units();
+    if (span_shares_pages(span))
+      for (size_t i = 0; i < bytes / span_page_bytes(); i++)
+        span_pages(span)[i] = (uint16_t)span_page_units();
   }
   span->fresh = 0;
   span->cold = 0;
@@ -243,8 +268,6 @@ fail_meta:
 
 /* Keeps the highest generation, gives the slots' memory back. */
 static void span_forget_slots(mg__span *span) {
-  size_t page = span_page_bytes();
-  uintptr_t from = (uintptr_t)span->slot, to = (uintptr_t)&span->slot[span->fresh];
   uint32_t highest = 0;
 
   for (uint32_t i = 0; i < span->fresh; i++) {
@@ -252,9 +275,8 @@ static void span_forget_slots(mg__span *span) {
     if (ahead > highest) highest = ahead;
   }
   span->generation += highest;
-  from = (from + page - 1) / page * page;
-  to = to / page * page;
-  if (to > from) mg__os_discard((void *)from, to - from);
+  if (span->slots_bytes >= span_page_bytes())
+    mg__os_discard(span->slot, span->slots_bytes);
 }
 
 /* @return whether it is gone. */
@@ -298,7 +320,7 @@ static uint32_t span_take_one(mg__depot *depot, mg__span *span) {
   }
   MG__STORE(span->slot[block].mark, MG__MARK_NONE);
   if (span->cold == 0 && span->fresh == span->blocks) span_unlink(depot, span);
-  if (span->block_bytes > 0) span_warm_up(span, block);
+  if (span_shares_pages(span)) span_warm_up(span, block);
   return span->slot[block].id;
 }
 

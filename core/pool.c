@@ -188,23 +188,33 @@ mg_status mg_pool_rent_many(mg_rental *out, size_t count, mg_pool *pool,
 
 /* ---- returning ------------------------------------------------------------------- */
 
-static MG__COLD mg_status pool_refuse(mg_pool *pool, uint64_t handle,
-                                      mg_error *err, bool is_reported) {
+/* Whether a handle that names no rental did so once. Which pool it was is not known
+ * any more when the memory serves another one by now. */
+static bool pool_knows(const mg_pool *pool, uint64_t handle) {
   uint32_t block = mg__handle_id(handle) & 0xffff;
   mg__span *span = mg__span_of(mg__handle_id(handle));
+  uint32_t ahead;
+
+  if (span == NULL || block >= span->blocks || handle % 2 == 0) return false;
+  if (MG__LOAD(span->last) != pool) return false;
+  ahead = (uint32_t)handle - MG__LOAD(span->slot[block].generation);
+  return MG__LOAD(span->pool) == NULL || (int32_t)ahead < 0;
+}
+
+static MG__COLD mg_status pool_refuse(mg_pool *pool, uint64_t handle,
+                                      mg_error *err, bool is_reported) {
   mg_finding finding = {.kind = MG_FINDING_FOREIGN_RETURN, .count = 1,
                         .handle = handle};
-  bool is_ours = span != NULL && block < span->blocks &&
-                 MG__LOAD(span->pool) == pool && handle % 2 == 1;
+  bool is_known = pool_knows(pool, handle);
 
   if (MG__LOAD(pool->serial) == 0)
     return mg__fail(err, MG_ECLOSED, "the pool is closed");
-  if (is_ours) {
+  if (is_known) {
     finding.kind = MG_FINDING_DOUBLE_RETURN;
-    finding.capacity = span->block_bytes;
+    finding.capacity = mg__span_of(mg__handle_id(handle))->block_bytes;
   }
   if (is_reported) mg__leak_report(pool, &finding);
-  if (is_ours)
+  if (is_known)
     return mg__fail(err, MG_ERETURNED, "rental %#llx was returned before",
                     (unsigned long long)handle);
   return mg__fail(err, MG_EFOREIGN, "%#llx is no rental of this pool",
@@ -274,7 +284,7 @@ void mg__pool_take_back(mg_pool *pool, mg__span *span, mg__slot *slot) {
     pool_give_back(pool, span, slot);
     return;
   }
-  entry.data = MG__LOAD(span->base) + (size_t)block * span->block_bytes;
+  entry.data = mg__span_data(span, block);
   cache = mg__cache_here(pool);
   bin = cache == NULL ? NULL : &cache->bin[span->class];
   if (bin != NULL && bin->count == bin->capacity)
@@ -321,8 +331,7 @@ static MG__INLINE mg_status pool_return(mg_pool *pool, mg__cache *cache,
   if (MG__LIKELY(cache != NULL && cache->epoch == MG__LOAD(pool->epoch))) {
     bin = &cache->bin[span->class];
     if (MG__LIKELY(bin->count < bin->capacity)) top = &bin->entry[bin->count];
-    entry.data = MG__LOAD(span->base) +
-                 (mg__handle_id(handle) & 0xffff) * (size_t)span->block_bytes;
+    entry.data = mg__span_data(span, mg__handle_id(handle) & 0xffff);
   }
   if (!MG__LIKELY(pool_end(entry.slot, handle)))
     return pool_refuse(pool, handle, err, true);

@@ -42,8 +42,7 @@ static mg__entry depot_entry(uint32_t id) {
   uint32_t block = id & 0xffff;
 
   MG__PREFETCH_TO_WRITE(&span->slot[block]);
-  return (mg__entry){&span->slot[block],
-                     MG__LOAD(span->base) + (size_t)block * span->block_bytes};
+  return (mg__entry){&span->slot[block], mg__span_data(span, block)};
 }
 
 uint32_t mg__depot_take(mg_pool *pool, uint32_t class, mg__entry *out,

@@ -9,6 +9,7 @@
  * somebody wrote to what was not theirs any more. */
 #include "pool_parts.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "internal.h"
@@ -134,7 +135,7 @@ size_t mg_pool_take_findings(mg_pool *pool, mg_finding *out, size_t max) {
 /* ---- blocks held back ------------------------------------------------------------- */
 
 static unsigned char *leak_data(mg__span *span, uint32_t id) {
-  return MG__LOAD(span->base) + (size_t)(id & 0xffff) * span->block_bytes;
+  return mg__span_data(span, id & 0xffff);
 }
 
 static void leak_fill(unsigned char *data, size_t bytes) {
@@ -209,6 +210,13 @@ static bool leak_hold_back(mg_pool *pool, mg__span *span, uint64_t handle,
   leak->held_back[at].handle = handle;
   leak->held_bytes += span->block_bytes;
   return true;
+}
+
+uint32_t mg__leak_stamp(double now_ms) {
+  double units = now_ms > 0 ? now_ms / MG__STAMP_MS : 0; /* NaN: 0 */
+  uint32_t stamp = (uint32_t)fmod(units, 4294967296.0);
+
+  return stamp > 0 ? stamp : 1;
 }
 
 double mg__leak_age_ms(uint32_t now, uint32_t stamp) {
@@ -345,7 +353,7 @@ static uint32_t leak_scan(mg_pool *pool, mg__span *span, uint32_t *at,
 
 size_t mg_pool_suspects(mg_pool *pool, double now_ms, mg_finding *out,
                         size_t max) {
-  uint32_t now = (uint32_t)(uint64_t)(now_ms / MG__STAMP_MS);
+  uint32_t now = mg__leak_stamp(now_ms);
   uint64_t handle[LEAK_AT_ONCE];
   size_t total = 0;
 

@@ -218,12 +218,11 @@ static void life_trim(mg_pool *pool) {
 }
 
 void mg_pool_tick(mg_pool *pool, double now_ms) {
-  uint32_t stamp = (uint32_t)(uint64_t)(now_ms / MG__STAMP_MS);
   bool is_due;
 
   if (MG__LOAD(pool->serial) == 0 || !(now_ms >= 0)) return;
   mg__lock(&pool->tick_lock);
-  MG__STORE(pool->stamp, stamp > 0 ? stamp : 1);
+  MG__STORE(pool->stamp, mg__leak_stamp(now_ms));
   is_due = !pool->has_ticked || now_ms < pool->tick_ms ||
            now_ms - pool->tick_ms >= MG_POOL_TICK_MS;
   if (is_due) {

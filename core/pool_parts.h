@@ -109,6 +109,7 @@ typedef struct mg__single {
 typedef struct mg__span mg__span;
 struct mg__span {
   _Atomic(mg_pool *) pool;
+  _Atomic(mg_pool *) last; /* the same, kept when it is unmapped */
   mg__slot *slot;
   _Atomic(unsigned char *) base; /* NULL for singles */
   uint32_t blocks, class, block_bytes;
@@ -126,6 +127,12 @@ extern _Atomic(mg__span *) mg__span_at[MG__SPANS];
 
 static inline mg__span *mg__span_of(uint32_t id) {
   return atomic_load_explicit(&mg__span_at[id >> 16], memory_order_acquire);
+}
+/** As a number first: it may be asked for a span that has just been unmapped. */
+static inline unsigned char *mg__span_data(const mg__span *span,
+                                           uint32_t block) {
+  return (unsigned char *)((uintptr_t)MG__LOAD(span->base) +
+                           (size_t)block * span->block_bytes);
 }
 static inline uint64_t mg__handle_of(uint32_t id, uint32_t generation) {
   return (uint64_t)id << 32 | generation;
@@ -318,6 +325,8 @@ void mg__leak_close(mg_pool *pool);
 /** In a forked child: drops records and blocks held back that other threads had in
  *  hand. */
 void mg__leak_after_fork(mg__leak *leak);
+/** A time in units of MG__STAMP_MS, never 0, which is none. */
+uint32_t mg__leak_stamp(double now_ms);
 /** 0 if `stamp` is none, or later than now. */
 double mg__leak_age_ms(uint32_t now, uint32_t stamp);
 

@@ -258,6 +258,7 @@ static mg__span *span_open(mg_pool *pool, uint32_t class) {
   span->cold = 0;
   span->cold_first = MG__NO_BLOCK;
   MG__STORE(span->pool, pool);
+  MG__STORE(span->last, pool);
   span_link(&pool->depot[class], span);
   return span;
 

@@ -6,6 +6,15 @@
 
 #include <string.h>
 
+/* Sanitizers keep memory of their own for each byte that is written. */
+#define POOL_RSS_IS_OURS 1
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#undef POOL_RSS_IS_OURS
+#define POOL_RSS_IS_OURS 0
+#endif
+#endif
+
 static inline mg_pool *pool_with(const char *path, const char *value,
                                  const char *path2, const char *value2) {
   mg_config config = path2 != NULL

@@ -351,7 +351,7 @@ mg_status mg_pool_return(mg_pool *pool, uint64_t handle, mg_error *err) {
 }
 
 /* How far ahead slots are fetched that another thread wrote last. */
-#define POOL_AHEAD 8u
+#define POOL_AHEAD 16u
 
 static inline void pool_fetch(uint64_t handle) {
   uint32_t id = mg__handle_id(handle);

@@ -76,10 +76,18 @@ void mg__depot_push(mg_pool *pool, uint32_t class, uint32_t id) {
 void mg__depot_put(mg_pool *pool, uint32_t class, const mg__entry *entries,
                    uint32_t count) {
   mg__depot *depot = &pool->depot[class];
+  uint32_t *top;
 
   mg__lock(&depot->lock);
-  for (uint32_t i = 0; i < count; i++)
-    mg__depot_push(pool, class, entries[i].slot->id);
+  if (depot->room - depot->count >= count ||
+      depot_make_room(depot, 2 * (depot->count + count))) {
+    top = depot->id + depot->count;
+    for (uint32_t i = 0; i < count; i++) top[i] = entries[i].slot->id;
+    depot->count += count;
+  } else {
+    for (uint32_t i = 0; i < count; i++)
+      mg__span_give(pool, class, entries[i].slot->id);
+  }
   mg__unlock(&depot->lock);
 }
 

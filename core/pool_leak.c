@@ -16,7 +16,7 @@
 
 #define LEAK_ROOM_LEAST 64u
 #define LEAK_NO_RECORD UINT32_MAX
-#define LEAK_EDGE_BYTES 256u
+#define LEAK_EDGE_BYTES 128u
 #define LEAK_PATTERN 0xd9
 #define LEAK_AT_ONCE 64u /* slots looked at before the lock is let go */
 
@@ -176,32 +176,32 @@ static uint32_t leak_leave(mg__leak *leak) {
   return id;
 }
 
-/* Lets the oldest go while there are more than so many. */
-static void leak_let_go(mg_pool *pool, uint32_t most_count, uint64_t most_bytes) {
-  mg__leak *leak = &pool->leak;
-  uint32_t id = 0;
-  bool found;
-
-  do {
-    mg__lock(&leak->lock);
-    found = leak->held_count > 0 &&
-            (leak->held_count > most_count || leak->held_bytes > most_bytes);
-    if (found) id = leak_leave(leak);
-    mg__unlock(&leak->lock);
-    if (found) {
-      mg__span *span = mg__span_of(id);
-      mg__pool_take_back(pool, span, &span->slot[id & 0xffff]);
-    }
-  } while (found);
+/* Takes out the oldest if there are more than so many. The lock is held.
+ * @return its number, or 0. */
+static uint32_t leak_choose(mg__leak *leak, uint32_t most_count,
+                            uint64_t most_bytes) {
+  if (leak->held_count == 0 ||
+      (leak->held_count <= most_count && leak->held_bytes <= most_bytes))
+    return 0;
+  return leak_leave(leak);
 }
 
+static void leak_use_again(mg_pool *pool, uint32_t id) {
+  mg__span *span = mg__span_of(id);
+
+  mg__pool_take_back(pool, span, &span->slot[id & 0xffff]);
+}
+
+/* One that comes makes one that is oldest go: a long one waits only where there
+ * are bytes for it. */
 static bool leak_hold_back(mg_pool *pool, mg__span *span, uint64_t handle,
                            uint64_t site) {
   mg__leak *leak = &pool->leak;
   uint32_t id = mg__handle_id(handle), at;
 
   if (span->class == MG__CLASS_SINGLE || MG__LOAD(pool->serial) == 0 ||
-      leak->held_count == MG__HELD_BACK_MOST)
+      leak->held_count == MG__HELD_BACK_MOST ||
+      leak->held_bytes > MG__HELD_BACK_BYTES)
     return false;
   leak_fill(leak_data(span, id), span->block_bytes);
   at = (leak->held_first + leak->held_count++) % MG__HELD_BACK_MOST;
@@ -230,6 +230,7 @@ bool mg__leak_end(mg_pool *pool, mg__span *span, mg__slot *slot,
   mg__leak *leak = &pool->leak;
   mg__record *record;
   bool is_held = false;
+  uint32_t oldest = 0;
 
   mg__lock(&leak->lock);
   record = leak_find(leak, slot, handle);
@@ -243,13 +244,23 @@ bool mg__leak_end(mg_pool *pool, mg__span *span, mg__slot *slot,
       is_held = leak_hold_back(pool, span, handle, record->site);
     leak_drop(leak, slot, record);
   }
+  if (is_held)
+    oldest = leak_choose(leak, MG__HELD_BACK_MOST / 2, MG__HELD_BACK_BYTES);
   mg__unlock(&leak->lock);
-  if (is_held) leak_let_go(pool, MG__HELD_BACK_MOST / 2, MG__HELD_BACK_BYTES);
+  if (oldest != 0) leak_use_again(pool, oldest);
   return is_held;
 }
 
 void mg__leak_release(mg_pool *pool) {
-  leak_let_go(pool, 0, 0);
+  mg__leak *leak = &pool->leak;
+  uint32_t oldest;
+
+  do {
+    mg__lock(&leak->lock);
+    oldest = leak_choose(leak, 0, 0);
+    mg__unlock(&leak->lock);
+    if (oldest != 0) leak_use_again(pool, oldest);
+  } while (oldest != 0);
 }
 
 void mg__leak_close(mg_pool *pool) {

@@ -21,7 +21,11 @@
 #define MG__LIKELY(x) __builtin_expect(!!(x), 1)
 #define MG__COLD __attribute__((noinline, cold))
 #define MG__INLINE inline __attribute__((always_inline))
+#if defined(__x86_64__) /* the builtin fetches to read, unless told the machine */
+#define MG__PREFETCH_TO_WRITE(p) __asm__ volatile("prefetchw %0" : : "m"(*(p)))
+#else
 #define MG__PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
+#endif
 /* Where the library is opened at run time, the general model costs a call. The
  * room that libc keeps for this one is small: one pointer is all we take. */
 #define MG__TLS_INITIAL \

@@ -1629,6 +1629,16 @@ export const decide: {
   bufferSizeNext(size: number, pressure: number, config?: ConfigMapping): number;
   /** The length from which a buffer of `size` should be flushed at `pressure`. */
   bufferFlushAt(size: number, pressure: number, config?: ConfigMapping): number;
+  /** Bytes a pool gives for a request of `size` (at least 1). */
+  poolCapacity(size: number): number;
+  /** The tier of a buffer. */
+  poolTier(capacity: number): 'small' | 'medium' | 'large' | 'huge';
+  /** Idle buffers to give up when the fewest since the last tick were `lowWater`. */
+  poolTrim(lowWater: number): number;
+  /** Buffers of `classBytes` that one thread may keep at `level`. */
+  poolCacheLimit(classBytes: number, cacheBytes: number, level: LevelName): number;
+  /** Buffers that one thread may keep from now on, after the demand it saw. */
+  poolCacheNext(capacity: number, limit: number, misses: number, lowWater: number): number;
   /** ms until the next sample is due. */
   sampleDueMs(usage: number, ratePerMs: number, longestMs: number): number;
 };

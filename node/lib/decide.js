@@ -158,6 +158,28 @@ function sampleDueMs(ratio, ratePerMs, longestMs) {
   return native.sampleDueMs(ratio, ratePerMs, longestMs);
 }
 
+function poolCapacity(size) {
+  return native.poolCapacity(size);
+}
+
+function poolTier(capacity) {
+  return named(native.poolTierNames, native.poolTier(capacity));
+}
+
+function poolTrim(lowWater) {
+  return native.poolTrim(lowWater);
+}
+
+function poolCacheLimit(classBytes, cacheBytes, level) {
+  const index = native.levelNames.indexOf(level);
+  if (index < 0) throw failure('EINVAL', `level must be one of ${native.levelNames.join(', ')}, not ${level}`);
+  return native.poolCacheLimit(classBytes, cacheBytes, index);
+}
+
+function poolCacheNext(capacity, limit, misses, lowWater) {
+  return native.poolCacheNext(capacity, limit, misses, lowWater);
+}
+
 /** The scheduler of optimizations, their statistics and the degraded mode. */
 class Optimizer {
   #config;
@@ -194,6 +216,11 @@ module.exports = {
   bufferFlushAt,
   bufferSizeNext,
   freedBytes,
+  poolCacheLimit,
+  poolCacheNext,
+  poolCapacity,
+  poolTier,
+  poolTrim,
   resolveConfig,
   sampleDueMs,
   strategyFor,

@@ -189,6 +189,10 @@ napi_status mgn_define_names(napi_env env, napi_value exports,
                              const char *name, const char *const *names,
                              size_t count);
 
+/* ---- pool.c ------------------------------------------------------------- */
+
+napi_status mgn_pool_define(napi_env env, napi_value exports, void *data);
+
 /* ---- config.c ----------------------------------------------------------- */
 
 /** The configuration behind a handle [borrowed]. Throws. */

@@ -284,3 +284,28 @@ class Tuner(_core.Tuner):
         """Whether to collect now, at `load` (0 to 1, None: unknown), if that takes
         `expected_ms` and there is something to collect."""
         return self._idle(now_ms, load, expected_ms, is_worth)
+
+
+def pool_capacity(size: int) -> int:
+    """Bytes a pool gives for a request of `size` (at least 1)."""
+    return _core.pool_capacity(size)
+
+
+def pool_tier(capacity: int) -> str:
+    """The tier of a buffer: "small", "medium", "large" or "huge"."""
+    return _core.pool_tier(capacity)
+
+
+def pool_trim(low_water: int) -> int:
+    """Idle buffers to give up when the fewest since the last tick were `low_water`."""
+    return _core.pool_trim(low_water)
+
+
+def pool_cache_limit(class_bytes: int, cache_bytes: int, level: str) -> int:
+    """Buffers of `class_bytes` that one thread may keep at `level` ("normal", …)."""
+    return _core.pool_cache_limit(class_bytes, cache_bytes, level)
+
+
+def pool_cache_next(capacity: int, limit: int, misses: int, low_water: int) -> int:
+    """Buffers that one thread may keep from now on, after the demand it saw."""
+    return _core.pool_cache_next(capacity, limit, misses, low_water)

@@ -1,8 +1,11 @@
 /* decide.c - the pure decisions of the core, as functions for memguard.decide. */
 #include "memguard_python.h"
 
+#include <string.h>
+
 #include "memguard/level.h"
 #include "memguard/policy.h"
+#include "memguard/pool.h"
 
 static mgpy_state *decide_state(PyObject *module) {
   return PyModule_GetState(module);
@@ -150,6 +153,58 @@ static PyObject *decide_trend(PyObject *module, PyObject *points_object) {
   return made;
 }
 
+/* ---- pools ------------------------------------------------------------- */
+
+static PyObject *decide_pool_capacity(PyObject *module, PyObject *args) {
+  unsigned long long bytes;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "K:pool_capacity", &bytes)) return NULL;
+  return PyLong_FromUnsignedLongLong(mg_pool_capacity(bytes));
+}
+
+static PyObject *decide_pool_tier(PyObject *module, PyObject *args) {
+  unsigned long long capacity;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "K:pool_tier", &capacity)) return NULL;
+  return PyUnicode_FromString(mg_pool_tier_name(mg_pool_tier_of(capacity)));
+}
+
+static PyObject *decide_pool_trim(PyObject *module, PyObject *args) {
+  unsigned int low_water;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "I:pool_trim", &low_water)) return NULL;
+  return PyLong_FromUnsignedLong(mg_pool_trim(low_water));
+}
+
+static PyObject *decide_pool_cache_limit(PyObject *module, PyObject *args) {
+  unsigned long long class_bytes, cache_bytes;
+  const char *name;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "KKs:pool_cache_limit", &class_bytes,
+                        &cache_bytes, &name))
+    return NULL;
+  for (int level = 0; level < MG_LEVELS; level++)
+    if (strcmp(name, mg_level_name((mg_level)level)) == 0)
+      return PyLong_FromUnsignedLong(
+          mg_pool_cache_limit(class_bytes, cache_bytes, (mg_level)level));
+  return PyErr_Format(PyExc_ValueError, "there is no level %s", name);
+}
+
+static PyObject *decide_pool_cache_next(PyObject *module, PyObject *args) {
+  unsigned int capacity, limit, misses, low_water;
+  (void)module;
+
+  if (!PyArg_ParseTuple(args, "IIII:pool_cache_next", &capacity, &limit,
+                        &misses, &low_water))
+    return NULL;
+  return PyLong_FromUnsignedLong(
+      mg_pool_cache_next(capacity, limit, misses, low_water));
+}
+
 PyMethodDef mgpy_decide_methods[] = {
     {"usage", decide_usage, METH_VARARGS, NULL},
     {"sample_due_ms", decide_sample_due_ms, METH_VARARGS, NULL},
@@ -157,6 +212,11 @@ PyMethodDef mgpy_decide_methods[] = {
     {"buffer_size_next", decide_buffer_size_next, METH_VARARGS, NULL},
     {"buffer_flush_at", decide_buffer_flush_at, METH_VARARGS, NULL},
     {"trend", decide_trend, METH_O, NULL},
+    {"pool_capacity", decide_pool_capacity, METH_VARARGS, NULL},
+    {"pool_tier", decide_pool_tier, METH_VARARGS, NULL},
+    {"pool_trim", decide_pool_trim, METH_VARARGS, NULL},
+    {"pool_cache_limit", decide_pool_cache_limit, METH_VARARGS, NULL},
+    {"pool_cache_next", decide_pool_cache_next, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 /* ---- levels ------------------------------------------------------------ */

@@ -150,10 +150,58 @@ static void test_buffer(void **state) {
   cJSON_Delete(document);
 }
 
+static double pool_number(const cJSON *row, int index) {
+  return cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(row, "of"), index)
+      ->valuedouble;
+}
+
+static mg_level pool_level(const cJSON *row, int index) {
+  const char *name = cJSON_GetStringValue(
+      cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(row, "of"), index));
+  int level = 0;
+
+  while (level < MG_LEVELS && strcmp(mg_level_name((mg_level)level), name) != 0)
+    level++;
+  assert_int_not_equal(level, MG_LEVELS);
+  return (mg_level)level;
+}
+
+static uint64_t pool_decide(const cJSON *row) {
+  const char *op = text_of(row, "op");
+
+  if (strcmp(op, "capacity") == 0)
+    return mg_pool_capacity((uint64_t)pool_number(row, 0));
+  if (strcmp(op, "trim") == 0) return mg_pool_trim((uint32_t)pool_number(row, 0));
+  if (strcmp(op, "cache_limit") == 0)
+    return mg_pool_cache_limit((uint64_t)pool_number(row, 0),
+                               (uint64_t)pool_number(row, 1), pool_level(row, 2));
+  assert_string_equal(op, "cache_next");
+  return mg_pool_cache_next(
+      (uint32_t)pool_number(row, 0), (uint32_t)pool_number(row, 1),
+      (uint32_t)pool_number(row, 2), (uint32_t)pool_number(row, 3));
+}
+
+static void test_pool(void **state) {
+  cJSON *document, *rows = load_rows("pool.json", &document), *row;
+
+  (void)state;
+  cJSON_ArrayForEach(row, rows) {
+    if (strcmp(text_of(row, "op"), "tier") == 0)
+      assert_string_equal(
+          mg_pool_tier_name(mg_pool_tier_of((uint64_t)pool_number(row, 0))),
+          text_of(row, "expect"));
+    else if (pool_decide(row) != (uint64_t)number_of(row, "expect"))
+      fail_msg("%s: %llu", text_of(row, "name"),
+               (unsigned long long)pool_decide(row));
+  }
+  cJSON_Delete(document);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_config), cmocka_unit_test(test_usage),
       cmocka_unit_test(test_level),  cmocka_unit_test(test_due),
-      cmocka_unit_test(test_trend),  cmocka_unit_test(test_buffer)};
+      cmocka_unit_test(test_trend),  cmocka_unit_test(test_buffer),
+      cmocka_unit_test(test_pool)};
   return cmocka_run_group_tests_name("vectors", tests, NULL, NULL);
 }

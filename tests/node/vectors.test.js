@@ -117,3 +117,16 @@ describe('budget_bytes.json', () => {
     expect(decide.budgetBytes(row.limit_bytes, numbers(row).usage)).toBe(row.expect);
   });
 });
+
+describe('pool.json', () => {
+  const operations = {
+    capacity: decide.poolCapacity,
+    tier: decide.poolTier,
+    trim: decide.poolTrim,
+    cache_limit: decide.poolCacheLimit,
+    cache_next: decide.poolCacheNext,
+  };
+  test.each(rowsOf('pool.json'))('%s', (_, row) => {
+    expect(operations[row.op](...row.of)).toBe(row.expect);
+  });
+});

@@ -136,3 +136,15 @@ def test_optimize(row: dict[str, Any]) -> None:
     else:
         before, after = tuple(row["before"]), tuple(row["after"])
         assert decide.freed_bytes(before, after) == row["expect"]
+
+
+@rows("pool.json")
+def test_pool(row: dict[str, Any]) -> None:
+    operation = {
+        "capacity": decide.pool_capacity,
+        "tier": decide.pool_tier,
+        "trim": decide.pool_trim,
+        "cache_limit": decide.pool_cache_limit,
+        "cache_next": decide.pool_cache_next,
+    }[row["op"]]
+    assert operation(*row["of"]) == row["expect"]

@@ -258,23 +258,23 @@ struct mg_pool {
   _Atomic uint32_t emptied_epoch; /* the last at which all was to be given up */
   _Atomic uint32_t stamp;         /* time in units of MG__STAMP_MS */
   _Atomic uint64_t max_bytes, cache_bytes, huge_bytes, suspect_ms;
-  _Atomic uint32_t leak_check, level;
-  _Atomic bool is_enabled;
+  _Atomic uint32_t leak_check, level; /* here a cache line is full */
   /* written now and then */
-  _Alignas(64) _Atomic uint64_t held_bytes;
+  _Atomic uint64_t held_bytes;
   _Atomic uint64_t peak_held_bytes, plain, os_maps, os_bytes, given_back_bytes;
   _Atomic uint64_t misses, lost;
   _Atomic uint64_t huge_rented, huge_returned, huge_bytes_now;
   _Atomic uint64_t lost_of[MG__CLASSES];
   _Atomic uint64_t rented[MG__CLASSES], returned[MG__CLASSES]; /* folded in */
   mg__mutex tick_lock;
-  double tick_ms;
-  bool has_ticked;
+  double tick_ms;             /* the tick lock */
   mg__cache *caches;          /* the registry's lock */
   mg_pool *next, *before;     /* the registry's lock */
   _Atomic uint64_t outstanding; /* after close */
   mg__leak leak;
   mg__huge huge;
+  _Atomic bool is_enabled;
+  bool has_ticked;            /* the tick lock */
   mg__depot depot[MG__CLASSES];
 };
 

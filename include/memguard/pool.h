@@ -207,7 +207,8 @@ MG_API mg_status mg_pool_open(mg_pool **out, const mg_config *config,
  *  returned with this pool; the last return frees the rest. Later use, other than
  *  that, is MG_ECLOSED until another pool is opened. NULL is allowed. */
 MG_API void mg_pool_close(mg_pool *pool);
-/** The pool that the whole process shares: default settings, never closed.
+/** The pool that the whole process shares, with default settings. Opened by the
+ *  first call; after a close the next call opens it anew.
  *  @return [borrowed] NULL when there is no memory for it. */
 MG_API mg_pool *mg_pool_shared(void);
 /** Puts settings in force: limits at once, depth of caches from their next use. */

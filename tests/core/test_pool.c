@@ -463,6 +463,11 @@ static void test_shared(void **state) {
   assert_ptr_equal(mg_pool_shared(), pool);
   pool_returned(pool, rental.handle);
   mg_pools_tick(1000);
+  mg_pool_close(pool);
+  rental = pool_rented(mg_pool_shared(), 100); /* a new one */
+  pool_returned(mg_pool_shared(), rental.handle);
+  assert_int_equal(pool_stats(mg_pool_shared()).rented, 1);
+  mg_pool_close(mg_pool_shared());
 }
 
 int main(void) {

@@ -3,6 +3,7 @@
 #include "pool_support.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -105,45 +106,71 @@ static void test_every_double_return_is_found(void **state) {
   mg_pool_close(pool);
 }
 
+/* The memory goes to the system and comes back: the old handle stays an old one, also
+ * while the block is rented again. */
+static void test_no_handle_comes_twice(void **state) {
+  static const size_t sizes[] = {64, 4096, 100000, 3 * MB};
+  mg_pool *pool = pool_at("disabled");
+
+  (void)state;
+  for (int i = 0; i < 4; i++) {
+    mg_rental first = pool_rented(pool, sizes[i]), second;
+    pool_returned(pool, first.handle);
+    mg_pool_relieve(pool, 1.0);
+    assert_int_equal(pool_stats(pool).os_bytes, 0);
+    second = pool_rented(pool, sizes[i]);
+    assert_int_not_equal(second.handle, first.handle);
+    assert_int_equal(mg_pool_return(pool, first.handle, NULL), MG_ERETURNED);
+    pool_returned(pool, second.handle);
+  }
+  mg_pool_close(pool);
+}
+
+/* Both look at `round` until it changes, so that they start within a few ns. */
 typedef struct racers {
   mg_pool *pool;
-  pthread_barrier_t barrier;
   uint64_t handle;
-  bool ends;
+  _Atomic int round, done; /* round < 0: the end */
   _Atomic int succeeded;
 } racers;
+
+static void race_once(racers *r) {
+  if (mg_pool_return(r->pool, r->handle, NULL) == MG_OK) r->succeeded++;
+}
 
 static void *race(void *ctx) {
   racers *r = ctx;
 
-  for (;;) {
-    pthread_barrier_wait(&r->barrier);
-    if (r->ends) return NULL;
-    if (mg_pool_return(r->pool, r->handle, NULL) == MG_OK) r->succeeded++;
-    pthread_barrier_wait(&r->barrier);
+  for (int round = 1;; round++) {
+    int now;
+    for (int spins = 0; (now = r->round) != round; spins++) {
+      if (now < 0) return NULL;
+      if (spins % 1024 == 1023) sched_yield();
+    }
+    race_once(r);
+    r->done = round;
   }
 }
 
 /* Two threads return the same rental at the same moment: one of them did. */
 static void test_double_returns_at_the_same_moment(void **state) {
-  enum { ROUNDS = 2000 };
+  enum { ROUNDS = 100000 };
   racers r = {.pool = pool_at("disabled")};
   pthread_t thread;
 
   (void)state;
-  pthread_barrier_init(&r.barrier, NULL, 2);
   assert_int_equal(pthread_create(&thread, NULL, race, &r), 0);
-  for (int i = 0; i < ROUNDS; i++) {
+  for (int i = 1; i <= ROUNDS; i++) {
     r.handle = pool_rented(r.pool, 256).handle;
-    pthread_barrier_wait(&r.barrier);
-    if (mg_pool_return(r.pool, r.handle, NULL) == MG_OK) r.succeeded++;
-    pthread_barrier_wait(&r.barrier);
-    assert_int_equal(r.succeeded, i + 1);
+    r.round = i;
+    for (volatile int wait = i % 512; wait > 0; wait--) continue; /* it is late */
+    race_once(&r);
+    for (int spins = 1; r.done != i; spins++)
+      if (spins % 1024 == 0) sched_yield();
+    assert_int_equal(r.succeeded, i);
   }
-  r.ends = true;
-  pthread_barrier_wait(&r.barrier);
+  r.round = -1;
   pthread_join(thread, NULL);
-  pthread_barrier_destroy(&r.barrier);
   assert_int_equal(pool_stats(r.pool).double_returns, ROUNDS);
   mg_pool_close(r.pool);
 }
@@ -394,6 +421,7 @@ static void test_guard_pages(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_double_return_is_found),
+      cmocka_unit_test(test_no_handle_comes_twice),
       cmocka_unit_test(test_double_returns_at_the_same_moment),
       cmocka_unit_test(test_foreign_handles),
       cmocka_unit_test(test_the_same_mistake_is_one_finding),

@@ -55,7 +55,7 @@ extern "C" {
   X(EEXISTS, 10, "ERR_MEMGUARD_EXISTS", "already exists")             \
   X(ENOTFOUND, 11, "ERR_MEMGUARD_NOT_FOUND", "not found")             \
   X(EHOST, 12, "ERR_MEMGUARD_HOST", "a callback of the host failed")  \
-  X(ETIMEOUT, 13, "ERR_MEMGUARD_TIMEOUT", "waited too long")                \
+  X(ETIMEOUT, 13, "ERR_MEMGUARD_TIMEOUT", "waited too long")          \
   X(ERETURNED, 14, "ERR_MEMGUARD_RETURNED", "returned already")       \
   X(EFOREIGN, 15, "ERR_MEMGUARD_FOREIGN", "not of this pool")
 

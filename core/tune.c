@@ -48,6 +48,7 @@ mg_status mg_gc_profile_find(mg_gc_profile *out, const char *name,
 #define TUNE_RATE_WEIGHT 0.1
 #define TUNE_PAUSE_NOISE_MS 1.0
 #define TUNE_GC_NOISE 0.005 /* of the time */
+#define TUNE_LEFT_LEAST 0.01
 #define TUNE_RATE_NOISE 1.0 /* per second */
 #define TUNE_RATIO_MAX 10.0
 #define TUNE_MS_PER_SECOND 1000.0
@@ -59,8 +60,12 @@ static double tune_ratio(double value, double reference, double noise) {
   return fmin((value + noise) / (reference + noise), TUNE_RATIO_MAX);
 }
 
+/* Of the time that was left for the program: a program that is never idle gets
+ * less of that the more the collector takes. */
 static double tune_share(const mg_trial_window *w) {
-  return w->gc_ms / TUNE_MS_PER_SECOND / w->seconds;
+  double all_ms = w->seconds * TUNE_MS_PER_SECOND;
+
+  return w->gc_ms / fmax(all_ms - w->gc_ms, TUNE_LEFT_LEAST * all_ms);
 }
 
 /* How much faster the reference was; 1 where operations are not counted. */
@@ -81,8 +86,8 @@ double mg_trial_score(const mg_trial_window *reference,
   double slower = tune_slower(reference, w);
   double pause =
       tune_ratio(w->pause_ms, reference->pause_ms, TUNE_PAUSE_NOISE_MS);
-  double gc = tune_ratio(tune_share(w) * slower, tune_share(reference),
-                         TUNE_GC_NOISE);
+  double gc =
+      tune_ratio(tune_share(w), tune_share(reference), TUNE_GC_NOISE);
   double rate = tune_ratio((double)w->collections / w->seconds,
                            (double)reference->collections / reference->seconds,
                            TUNE_RATE_NOISE);

@@ -10,14 +10,20 @@
 #define FREEZE_COSTLY 0.05      /* share of the time in full collections */
 #define FREEZE_COSTLY_MS 20.0   /* and so long at least */
 #define FREEZE_USELESS 0.1      /* of the heap freed by them */
-#define FREEZE_GROWN 0.25
+#define FREEZE_GROWN 0.15
+#define FREEZE_FILLED 0.25 /* growth that makes it a heap being filled */
 #define FREEZE_GROWN_IDLE 0.05
 #define FREEZE_GROWN_SHORT 0.02 /* memory is short: level high or critical */
-#define FREEZE_PASS_SHARE 0.02  /* of the time that passes may take */
+#define FREEZE_SWEEP 0.05
+#define FREEZE_SWEEP_EAGER 0.02
+#define FREEZE_SHARE 0.02       /* of the time that steps of a kind may take */
 #define FREEZE_NEVER (-1e300)
 
 void mg_freeze_init(mg_freeze *out) {
-  *out = (mg_freeze){.pass_ms = FREEZE_NEVER, .step_ms = FREEZE_NEVER};
+  *out = (mg_freeze){.pass_ms = FREEZE_NEVER,
+                     .step_ms = FREEZE_NEVER,
+                     .swept_ms = FREEZE_NEVER,
+                     .pass_every_ms = MG_FREEZE_PASS_MS};
 }
 
 /* ---- the span: points of at most MG_FREEZE_SPAN_MS ----------------------- */
@@ -69,24 +75,33 @@ static bool freeze_is_steady(const mg_freeze *f) {
 
 /* ---- decisions ----------------------------------------------------------- */
 
-static bool freeze_may_pass(const mg_freeze *f, double now_ms) {
-  double gone_ms = now_ms - f->pass_ms;
+static bool freeze_may_pass(const mg_freeze *f, const mg_freeze_view *v) {
+  double gone_ms = v->now_ms - f->pass_ms;
+  double least_ms =
+      v->level >= MG_LEVEL_HIGH ? MG_FREEZE_PASS_MS : f->pass_every_ms;
 
-  return gone_ms >= MG_FREEZE_PASS_MS &&
-         f->pass_took_ms <= FREEZE_PASS_SHARE * gone_ms;
+  return gone_ms >= least_ms &&
+         f->pass_took_ms <= FREEZE_SHARE * gone_ms;
 }
 
-/* By how much the low point since point `from` lies above what was frozen; 0: not
- * enough is there to be worth a step. */
-static double freeze_grown(const mg_freeze *f, uint32_t from) {
-  double low = (double)freeze_low(f, from, f->points), frozen;
+static bool freeze_may_sweep(const mg_freeze *f, const mg_freeze_view *v) {
+  double gone_ms = v->now_ms - f->swept_ms;
 
-  if (!f->is_frozen) return low >= MG_FREEZE_LEAST ? INFINITY : 0.0;
-  frozen = (double)f->frozen_live;
-  return frozen > 0 ? fmax(low / frozen - 1.0, 0.0) : INFINITY;
+  return gone_ms >= MG_FREEZE_SWEEP_MS &&
+         f->swept_took_ms <= FREEZE_SHARE * gone_ms;
 }
 
-static double freeze_wanted(const mg_freeze_view *v) {
+/* Growth from `before` to `now`, as a ratio. */
+static double freeze_growth(uint64_t before, uint64_t now) {
+  if (before == 0) return now == 0 ? 0.0 : INFINITY;
+  return (double)now / (double)before - 1.0;
+}
+
+static bool freeze_is_eager(const mg_freeze_view *v) {
+  return v->is_idle || v->level >= MG_LEVEL_HIGH;
+}
+
+static double freeze_pass_at(const mg_freeze_view *v) {
   if (v->level >= MG_LEVEL_HIGH) return FREEZE_GROWN_SHORT;
   return v->is_idle ? FREEZE_GROWN_IDLE : FREEZE_GROWN;
 }
@@ -106,25 +121,30 @@ static freeze_cost freeze_cost_of(const mg_freeze *f, const mg_freeze_view *v) {
       .is_useless = freed < FREEZE_USELESS * (double)v->live};
 }
 
-static mg_freeze_step freeze_decide(const mg_freeze *f,
-                                    const mg_freeze_view *v,
-                                    freeze_cost cost) {
-  double grown = freeze_grown(f, 0);
-  bool has_grown = grown >= FREEZE_GROWN;
+static mg_freeze_step freeze_first(const mg_freeze *f, const mg_freeze_view *v,
+                                   freeze_cost cost) {
+  if (freeze_low(f, 0, f->points) < MG_FREEZE_LEAST) return MG_FREEZE_NONE;
+  if (cost.is_costly) return cost.is_useless ? MG_FREEZE_YOUNG : MG_FREEZE_PASS;
+  return freeze_covers_span(f, v->now_ms) && freeze_is_steady(f)
+             ? MG_FREEZE_PASS
+             : MG_FREEZE_NONE;
+}
 
-  /* A heap that is filled grows through the span: its last points tell. */
-  if (cost.is_costly && cost.is_useless &&
-      freeze_grown(f, f->points - 2) >= FREEZE_GROWN)
+static mg_freeze_step freeze_again(const mg_freeze *f, const mg_freeze_view *v,
+                                   freeze_cost cost) {
+  double grown = freeze_growth(f->swept_live, v->live);
+
+  if (cost.is_costly && cost.is_useless && grown >= FREEZE_FILLED)
     return v->now_ms - f->step_ms >= MG_FREEZE_YOUNG_MS ? MG_FREEZE_YOUNG
                                                         : MG_FREEZE_NONE;
-  if (!freeze_may_pass(f, v->now_ms)) return MG_FREEZE_NONE;
-  if (!f->is_frozen)
-    return has_grown && (cost.is_costly || (freeze_covers_span(f, v->now_ms) &&
-                                            freeze_is_steady(f)))
-               ? MG_FREEZE_PASS
-               : MG_FREEZE_NONE;
-  if (!freeze_covers_span(f, v->now_ms)) return MG_FREEZE_NONE;
-  return grown >= freeze_wanted(v) ? MG_FREEZE_PASS : MG_FREEZE_NONE;
+  if (freeze_growth(f->frozen_live, f->swept_live) >= freeze_pass_at(v) &&
+      freeze_may_pass(f, v))
+    return MG_FREEZE_PASS;
+  if (grown >= (freeze_is_eager(v) ? FREEZE_SWEEP_EAGER : FREEZE_SWEEP) &&
+      v->live - f->swept_live >= MG_FREEZE_SWEEP_LEAST &&
+      freeze_may_sweep(f, v))
+    return MG_FREEZE_SWEEP;
+  return MG_FREEZE_NONE;
 }
 
 static void freeze_remember(mg_freeze *f, const mg_freeze_view *v) {
@@ -139,6 +159,14 @@ static bool freeze_starts_anew(const mg_freeze *f, const mg_freeze_view *v) {
          v->full_ms < f->full_ms || v->full_collected < f->full_collected;
 }
 
+/* Less is alive than was thought: what the program's own collections found, or
+ * what it let go. Half of the heap gone is measured anew. */
+static void freeze_follow_down(mg_freeze *f, const mg_freeze_view *v) {
+  if (v->live < f->swept_live) f->swept_live = v->live;
+  if (freeze_covers_span(f, v->now_ms) && freeze_high(f) < f->frozen_live / 2)
+    f->frozen_live = freeze_high(f);
+}
+
 mg_freeze_step mg_freeze_next(mg_freeze *f, const mg_freeze_view *v) {
   mg_freeze_step step;
 
@@ -146,31 +174,50 @@ mg_freeze_step mg_freeze_next(mg_freeze *f, const mg_freeze_view *v) {
     f->points = 0;
     f->step_ms = fmin(f->step_ms, v->now_ms);
     f->pass_ms = fmin(f->pass_ms, v->now_ms);
+    f->swept_ms = fmin(f->swept_ms, v->now_ms);
     if (v->live != MG_ABSENT) freeze_note(f, v);
     freeze_remember(f, v);
     return MG_FREEZE_NONE;
   }
   freeze_note(f, v);
-  /* Half of the heap went: what comes is measured against what is left. */
-  if (f->is_frozen && freeze_covers_span(f, v->now_ms) &&
-      freeze_high(f) < f->frozen_live / 2)
-    f->frozen_live = freeze_high(f);
-  step = freeze_decide(f, v, freeze_cost_of(f, v));
+  if (f->is_frozen) freeze_follow_down(f, v);
+  step = f->is_frozen ? freeze_again(f, v, freeze_cost_of(f, v))
+                      : freeze_first(f, v, freeze_cost_of(f, v));
   freeze_remember(f, v);
   return step;
 }
 
+/* ---- what became of it --------------------------------------------------- */
+
+static void freeze_learn(mg_freeze *f, uint64_t live) {
+  bool is_known = f->points > 0 && live != MG_ABSENT;
+  double before = is_known ? (double)f->live[f->points - 1] : 0.0;
+
+  if (is_known && before - (double)live < FREEZE_USELESS * before)
+    f->pass_every_ms = fmin(2.0 * f->pass_every_ms, MG_FREEZE_PASS_MAX_MS);
+  else
+    f->pass_every_ms = MG_FREEZE_PASS_MS;
+}
+
 void mg_freeze_done(mg_freeze *f, mg_freeze_step step, const mg_freeze_view *v,
                     double took_ms) {
+  uint64_t live = v->live == MG_ABSENT ? 0 : v->live;
+
   if (step == MG_FREEZE_NONE) return;
-  f->is_frozen = true;
-  f->frozen_live = v->live == MG_ABSENT ? 0 : v->live;
-  f->step_ms = v->now_ms;
   if (step == MG_FREEZE_PASS) {
+    freeze_learn(f, v->live);
     f->pass_ms = v->now_ms;
     f->pass_took_ms = took_ms;
   }
-  f->points = 0;
+  f->swept_live = live;
+  f->swept_ms = v->now_ms;
+  f->swept_took_ms = step == MG_FREEZE_SWEEP ? took_ms : 0.0;
+  if (step != MG_FREEZE_SWEEP) {
+    f->is_frozen = true;
+    f->frozen_live = live;
+    f->points = 0;
+  }
+  f->step_ms = v->now_ms;
   freeze_remember(f, v);
 }
 

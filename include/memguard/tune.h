@@ -7,13 +7,14 @@
  * profile was in force, a window at a time, and says which is in force for the
  * next window. The first profile of a round is the reference: what the host had.
  *
- *   score     0.5 pause + 0.4 time in GC + 0.1 collections per second, each as a
- *             ratio to the reference's (so that scores 1.0; lower is better).
- *             Pause is the P95 over seconds of the longest pause in each. Where
- *             operations are counted time in GC is that per operation, and the
- *             sum is multiplied by the reference's rate over the window's, held
- *             inside 0.5 and 2. Added to both sides of a ratio are 1 ms, 0.5 %
- *             and 1 a second, so that noise around nothing decides nothing.
+ *   score     0.5 pause + 0.4 GC + 0.1 collections per second, each as a ratio
+ *             to the reference's (so that scores 1.0; lower is better). Pause is
+ *             the P95 over seconds of the longest pause in each; GC is time in
+ *             collections over the time left besides. Where operations are
+ *             counted the sum is multiplied by the reference's rate over the
+ *             window's, held inside 0.5 and 2. Added to both sides of a ratio are
+ *             1 ms, 0.5 % and 1 a second, so that noise around nothing decides
+ *             nothing.
  *   out       more than 10 % above the reference's peak resident set
  *   kept      the lowest score. One that holds garbage longer (later in the
  *             table) must be 10 % below the best one before it, all must be 10 %
@@ -24,20 +25,25 @@
  *             last one's end; that time doubles with each round up to an hour
  *
  * Freeze: when what lives for long is worth hiding from the collector
- * (gc.freeze). Garbage among what is frozen is not found, so the heap is watched
- * afterwards. `live` is any count of what is alive (objects, blocks).
+ * (gc.freeze). `live` is any count of what is alive (objects, blocks), garbage not
+ * found yet included.
  *
  *   PASS      unfreeze, collect everything, freeze the rest: once when the heap
- *             is steady (its low points over two seconds differ by at most 5 %),
- *             and again when it has grown by a quarter since, which is CPython's
- *             own measure for a full collection; when full collections take over
- *             5 % of the time; by 5 % when idle, by 2 % when memory is short.
- *             After the first never more often than each 10 s, and never for
- *             more than 2 % of the time
+ *             is steady (its low points over two seconds differ by at most 5 %)
+ *             or full collections take over 5 % of the time; and again when 15 %
+ *             more are alive since, as garbage among the frozen is not found
+ *             otherwise. When idle 5 % are enough, when memory is short 2 %. Not
+ *             sooner than 10 s after the last, and for 2 % of the time at most;
+ *             while it frees less than a tenth, the 10 s double each time, up to
+ *             MG_FREEZE_PASS_MAX_MS, unless memory is short
  *   YOUNG     collect the young, freeze what is there: instead, when the full
  *             collections of the last moment took over 5 % of the time and freed
  *             less than a tenth of the heap (it is being filled): those passes
  *             were made already; at most once a second
+ *   SWEEP     collect what is not frozen, which is cheap: when `live` grew by 5 %
+ *             since the last step (2 % when idle or memory is short). So large
+ *             thresholds do not hold much garbage. Not sooner than 1 s after the
+ *             last, and for 2 % of the time at most
  *
  * Idle: collect now, because nobody waits. Load is 0 to 1. Idle begins below
  * idle_load and ends 0.1 above it; after one second of it a collection is due if
@@ -71,7 +77,7 @@ extern "C" {
   X(CONSERVATIVE, "conservative", 900, 15, 12)      \
   X(AGGRESSIVE, "aggressive", 1200, 20, 15)         \
   X(STEADY, "steady", 10000, 1, 1)                  \
-  X(THROUGHPUT, "throughput", 50000, 2, 2)
+  X(THROUGHPUT, "throughput", 50000, 5, 2)
 
 typedef enum mg_gc_profile {
 #define MG_GC_PROFILE_ENUM(id, name, t0, t1, t2) MG_GC_##id,
@@ -167,14 +173,18 @@ MG_API const char *mg_trial_verdict_name(mg_trial_verdict verdict);
 #define MG_FREEZE_LEAST 100000u /* of `live`: below, full collections are cheap */
 #define MG_FREEZE_SPAN_MS 2000.0
 #define MG_FREEZE_PASS_MS 10000.0
+#define MG_FREEZE_PASS_MAX_MS 600000.0
 #define MG_FREEZE_YOUNG_MS 1000.0
+#define MG_FREEZE_SWEEP_MS 1000.0
+#define MG_FREEZE_SWEEP_LEAST 5000u /* of `live` */
 #define MG_FREEZE_POINTS 16u
 
 /** X(ID, name) */
 #define MG_FREEZE_MAP(X) \
   X(NONE, "none")        \
   X(PASS, "pass")        \
-  X(YOUNG, "young")
+  X(YOUNG, "young")      \
+  X(SWEEP, "sweep")
 
 typedef enum mg_freeze_step {
 #define MG_FREEZE_ENUM(id, name) MG_FREEZE_##id,
@@ -193,9 +203,12 @@ typedef struct mg_freeze_view {
 
 typedef struct mg_freeze {
   bool is_frozen;
-  uint64_t frozen_live;   /* live when it was last frozen */
+  uint64_t frozen_live;   /* live after the last PASS or YOUNG */
   double pass_ms;         /* end of the last PASS */
   double pass_took_ms;    /* how long that was */
+  double pass_every_ms;   /* least time to the next */
+  uint64_t swept_live;    /* live after the last step, or the least since */
+  double swept_ms, swept_took_ms; /* end of the last step; of a SWEEP its time */
   double step_ms;         /* end of the last step */
   double last_ms, full_ms;
   uint64_t full_collected;

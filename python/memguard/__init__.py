@@ -58,6 +58,14 @@ if TYPE_CHECKING:
         register_cache,
         register_pool,
     )
+    from memguard._gc_settings import (
+        GC_PROFILES,
+        apply_gc_profile,
+        freeze,
+        freeze_before_fork,
+        temporary_gc_settings,
+        unfreeze,
+    )
     from memguard.connection_pool import (
         AsyncManagedConnectionPool,
         ManagedConnectionPool,
@@ -66,12 +74,20 @@ if TYPE_CHECKING:
     from memguard.queue_memory import QueueMemory
     from memguard.resource import ResourceType
     from memguard.reuse import IndicatorCache, ReusePool, RingBuffer
+    from memguard.tuning import GCTuner
 
 __version__ = version
 
 # Imported when first asked for: most programs need few of them, and enum, which
 # ResourceType is made of, is slow to import.
 _LAZY = {
+    "GCTuner": "tuning",
+    "GC_PROFILES": "_gc_settings",
+    "apply_gc_profile": "_gc_settings",
+    "freeze": "_gc_settings",
+    "freeze_before_fork": "_gc_settings",
+    "temporary_gc_settings": "_gc_settings",
+    "unfreeze": "_gc_settings",
     "AsyncManagedConnectionPool": "connection_pool",
     "IndicatorCache": "reuse",
     "ManagedConnectionPool": "connection_pool",
@@ -88,6 +104,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "GC_PROFILES",
     "AbsentError",
     "AsyncManagedConnectionPool",
     "BufferManager",
@@ -97,6 +114,7 @@ __all__ = [
     "ConflictError",
     "ExistsError",
     "ForeignError",
+    "GCTuner",
     "HostError",
     "IndicatorCache",
     "InvalidError",
@@ -118,13 +136,18 @@ __all__ = [
     "StageBase",
     "SystemCallError",
     "WaitTimeoutError",
+    "apply_gc_profile",
     "cache_stats",
+    "freeze",
+    "freeze_before_fork",
     "load_config",
     "pool_stats",
     "process_info",
     "register_cache",
     "register_pool",
     "rss_bytes",
+    "temporary_gc_settings",
+    "unfreeze",
     "version",
 ]
 

@@ -509,7 +509,10 @@ class Tuner:
         """Whether a step was told as done."""
 
 GC_PROFILES: dict[str, tuple[int, int, int]]
+GC_DEFAULT: tuple[int, int, int]
 
+def _gc_window(seconds: int, /) -> tuple[int, float, int, float, int, float]: ...
+def _call_in_main(call: Callable[[], object], /) -> bool: ...
 def usage(
     reading: Mapping[str, int | None], settings: Settings, /
 ) -> tuple[float, str]: ...

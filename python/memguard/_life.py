@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _live: dict[int, ref[Mortal]] = {}
+_exiting = False
 
 
 def add(mortal: Mortal) -> None:
@@ -37,6 +38,11 @@ def remove(mortal: Mortal) -> None:
     _live.pop(id(mortal), None)
 
 
+def is_exiting() -> bool:
+    """Whether the interpreter ends: what goes with it need not be put right."""
+    return _exiting
+
+
 def _living() -> list[Mortal]:
     known = [reference() for reference in list(_live.values())]
     return [mortal for mortal in reversed(known) if mortal is not None]
@@ -45,6 +51,8 @@ def _living() -> list[Mortal]:
 def _at_exit() -> None:
     from memguard import _log
 
+    global _exiting
+    _exiting = True
     for mortal in _living():
         try:
             mortal._at_exit()

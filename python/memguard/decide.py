@@ -255,9 +255,9 @@ class Tuner(_core.Tuner):
 
     def freeze(self, view: Mapping[str, Any]) -> str:
         """ "pass" (unfreeze, collect everything, freeze), "young" (collect the
-        young, freeze) or "none". `view`: now_ms, live (objects or blocks; None:
-        unknown), full_ms and full_collected (of all full collections so far),
-        level ("normal" if missing), is_idle."""
+        young, freeze), "sweep" (collect what is not frozen) or "none". `view`:
+        now_ms, live (objects or blocks; None: unknown), full_ms and full_collected
+        (of all full collections so far), level ("normal" if missing), is_idle."""
         return self._freeze(
             view["now_ms"],
             view["live"],

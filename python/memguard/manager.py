@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from memguard._caches import Registration
     from memguard.config import Path
+    from memguard.tuning import GCTuner
 
     T = TypeVar("T")
 
@@ -175,6 +176,11 @@ class ResourceManager(_core.Manager):
         self.memory_monitor.update_config(config)
 
     # ---- memory ------------------------------------------------------------
+
+    @property
+    def gc_tuner(self) -> GCTuner:
+        """The GCTuner of the monitor; see MemoryMonitor.gc_tuner."""
+        return self.memory_monitor.gc_tuner
 
     def get_memory_pressure(self) -> float:
         """The pressure now, 0.0 (none) to 1.0; runs waiting callbacks."""

@@ -9,6 +9,7 @@ from _thread import RLock, allocate_lock
 from memguard import _core, _life, _log, _pauses, _reclaim
 from memguard._core import (
     ConfigTypeError,
+    ConflictError,
     InvalidError,
     RangeError,
     SystemCallError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from memguard.buffer import BufferManager
     from memguard.config import Path
     from memguard.report import Stats
+    from memguard.tuning import GCTuner
 
     Listener = Callable[[dict[str, Any]], object]
 
@@ -82,11 +84,58 @@ class MemoryMonitor(_core.Monitor):
         self._listeners: dict[str, list[Listener]] = {}
         self._complaints = _log.Complaints()
         self._relieved = 0  # number of the sample that buffers were flushed for
+        self._tuner: GCTuner | None = None
+        self._is_tuned = False  # by the setting
         self._renew_locks()
 
     def _renew_locks(self) -> None:
         self._delivering = allocate_lock()
         self._settings_lock = RLock()
+
+    # ---- tuning ------------------------------------------------------------
+
+    @property
+    def gc_tuner(self) -> GCTuner:
+        """Its GCTuner, made when first asked for. With the setting `auto_tune` it
+        runs by itself while background samples do; it stops when they stop."""
+        if self._tuner is None:
+            from memguard.tuning import GCTuner
+
+            self._tuner = GCTuner(self)
+        return self._tuner
+
+    def _attach_tuner(self, tuner: GCTuner) -> None:
+        """Only the one that was started last is called."""
+        self._tuner = tuner
+
+    def _follow_auto_tune(self) -> None:
+        settings = self._read_settings()
+        wanted = settings.get("memory.auto_tune") != 0 and self.is_monitoring
+        if wanted and not self._is_tuned:
+            try:
+                self.gc_tuner.start()
+            except ConflictError:
+                return  # another monitor's is at it
+        elif not wanted and self._is_tuned:
+            self.gc_tuner.stop()
+        self._is_tuned = wanted
+        if self._tuner is not None:
+            self._tuner._configure(settings)
+
+    def _tick(self) -> None:
+        """Called on memguard's thread."""
+        if self._tuner is not None:
+            self._tuner._tick()
+
+    def _start(self) -> None:
+        super()._start()
+        self._follow_auto_tune()
+
+    def _stop(self) -> None:
+        super()._stop()
+        if self._tuner is not None:
+            self._tuner.stop()
+            self._is_tuned = False
 
     def _begin(self) -> None:
         """Starts sampling; without a thread everything else goes on working."""
@@ -124,6 +173,8 @@ class MemoryMonitor(_core.Monitor):
             self._stop()
         elif enabled and not was_enabled:
             self._begin()
+        else:
+            self._follow_auto_tune()
 
     def _get(self, path: str) -> float:
         return self._read_settings().get(path)
@@ -545,10 +596,14 @@ class MemoryMonitor(_core.Monitor):
         self.shutdown()
 
     def _at_exit(self) -> None:
+        if self._tuner is not None:
+            self._tuner.stop()
         self._close()
 
     def _after_fork_in_child(self) -> None:
         self._renew_locks()
+        if self._tuner is not None:
+            self._tuner._after_fork_in_child()
         self._after_fork()
         while self._next_event() is not None:
             pass  # what waited is the parent's

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include "memguard/tune.h"
 
@@ -65,9 +66,9 @@ static int tune_read_step(mgpy_state *state, PyObject *object,
   const char *name = mgpy_name(state, object, "step");
 
   if (name == NULL) return -1;
-  for (*out = MG_FREEZE_PASS; *out <= MG_FREEZE_YOUNG; ++*out)
+  for (*out = MG_FREEZE_PASS; *out <= MG_FREEZE_SWEEP; ++*out)
     if (strcmp(name, mg_freeze_step_name(*out)) == 0) return 0;
-  mgpy_raise_format(state, MG_EINVAL, "step is '%s', allowed: pass, young",
+  mgpy_raise_format(state, MG_EINVAL, "step is '%s', allowed: pass, young, sweep",
                     name);
   return -1;
 }
@@ -280,6 +281,75 @@ static PyType_Spec tune_spec = {
     "memguard._core.Tuner", sizeof(tune_object), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, tune_slots};
 
+/* ---- functions ----------------------------------------------------------- */
+
+#define TUNE_NS_PER_MS 1e6
+#define TUNE_FULL 2u /* generation */
+
+/* _gc_window(seconds) -> (collections, CPU ms in them, full ones, ms in full
+ * ones, objects that full ones freed, P95 of the longest pause in each of the last
+ * whole `seconds`); the first five since recording began. */
+static PyObject *tune_window(PyObject *module, PyObject *seconds_object) {
+  const mg_pauses *pauses =
+      ((mgpy_state *)PyModule_GetState(module))->gc.pauses;
+  mg_pause_stats all = {0}, full = {0};
+  unsigned long seconds = PyLong_AsUnsignedLong(seconds_object);
+  struct timespec now = {0};
+  uint64_t longest_ns = 0;
+
+  if (PyErr_Occurred()) return NULL;
+  if (pauses != NULL && clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+    mg_pauses_read(pauses, MG_PAUSE_KINDS, &all);
+    mg_pauses_read(pauses, TUNE_FULL, &full);
+    longest_ns = mg_pauses_seconds(
+        pauses, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+        (uint32_t)seconds, 0.95);
+  }
+  return Py_BuildValue("(KdKdKd)", (unsigned long long)all.count,
+                       (double)all.cpu_ns / TUNE_NS_PER_MS,
+                       (unsigned long long)full.count,
+                       (double)full.wall_ns / TUNE_NS_PER_MS,
+                       (unsigned long long)full.collected,
+                       (double)longest_ns / TUNE_NS_PER_MS);
+}
+
+static int tune_run_pending(void *call) {
+  PyObject *done = PyObject_CallNoArgs(call);
+
+  Py_DECREF((PyObject *)call);
+  Py_XDECREF(done);
+  return done == NULL ? -1 : 0;
+}
+
+/* _call_in_main(call) -> whether the main thread will do it when it next comes
+ * by; false in a sub-interpreter and when too much waits already. */
+static PyObject *tune_call_in_main(PyObject *module, PyObject *call) {
+  (void)module;
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) Py_RETURN_FALSE;
+  if (Py_AddPendingCall(tune_run_pending, Py_NewRef(call)) == 0) Py_RETURN_TRUE;
+  Py_DECREF(call);
+  Py_RETURN_FALSE;
+}
+
+static PyMethodDef tune_functions[] = {
+    {"_gc_window", tune_window, METH_O, NULL},
+    {"_call_in_main", tune_call_in_main, METH_O, NULL},
+    {NULL, NULL, 0, NULL}};
+
+/* GC_DEFAULT: the thresholds when memguard was imported, which are the
+ * interpreter's own unless the program was faster. */
+static int tune_add_default(PyObject *module) {
+  PyObject *collector = PyImport_ImportModule("gc"), *thresholds = NULL;
+  int st;
+
+  if (collector != NULL)
+    thresholds = PyObject_CallMethod(collector, "get_threshold", NULL);
+  st = PyModule_AddObjectRef(module, "GC_DEFAULT", thresholds);
+  Py_XDECREF(thresholds);
+  Py_XDECREF(collector);
+  return st;
+}
+
 /* GC_PROFILES: name -> thresholds, in the table's order. */
 static int tune_add_profiles(PyObject *module) {
   PyObject *made = PyDict_New();
@@ -302,6 +372,8 @@ static int tune_add_profiles(PyObject *module) {
 }
 
 int mgpy_add_tuner(PyObject *module, mgpy_state *state) {
-  if (tune_add_profiles(module) < 0) return -1;
+  if (tune_add_profiles(module) < 0 || tune_add_default(module) < 0 ||
+      PyModule_AddFunctions(module, tune_functions) < 0)
+    return -1;
   return mgpy_add_type(module, &tune_spec, &state->tuner_type);
 }

@@ -196,12 +196,30 @@ async def use_asyncio() -> bool:
         return pool.closed
 
 
+def use_tuning() -> float:
+    """Tunes the collector."""
+    former: tuple[int, int, int] = memguard.apply_gc_profile("conservative")
+    with memguard.temporary_gc_settings(threshold=former, enabled=True, freeze=False):
+        collected: int = memguard.freeze()
+    memguard.unfreeze()
+    memguard.freeze_before_fork(False)
+    with ResourceManager({"auto_tune": True, "idle_load": 0.2}) as manager:
+        tuner: memguard.GCTuner = manager.gc_tuner
+        tuner.report_load(0.1)
+        tuner.count_operations(10)
+        tuner.benchmark(seconds_per_profile=1, profiles=["steady"])
+        print(tuner.report()["rows"], tuner.is_running, collected)
+        tuner.stop()
+        return tuner.load or 0.0
+
+
 def main() -> None:
     """Uses everything."""
     with tempfile.TemporaryDirectory() as folder:
         stats = use_manager(Path(folder) / "file")
     if stats.memory_usage_mb is not None:
         print(stats.memory_usage_mb / 2, stats.buffer_count + stats.temp_files)
+    print(use_tuning())
     print(use_service(), use_monitor(), use_buffers(), use_decisions())
     print(ResourceType.BUFFER.value)
     with Stage({"resource_manager": {"max_memory_mb": 512}}) as stage:

@@ -2,6 +2,7 @@
 #ifndef MEMGUARD_H
 #define MEMGUARD_H
 
+#include "memguard/advice.h"
 #include "memguard/base.h"
 #include "memguard/buffer.h"
 #include "memguard/config.h"

@@ -8,6 +8,9 @@ const { camel } = require('./names');
 const { named } = require('./sample');
 const { failure, kindOf, requireName } = require('./errors');
 const optimize = require('./optimize');
+const tuning = require('./advice');
+
+const { HEADROOM } = tuning;
 
 const readingFields = new Map();
 native.readingFields.forEach((field, index) => {
@@ -136,6 +139,27 @@ function budgetBytes(limitBytes, ratio) {
   return Number.isNaN(bytes) ? null : bytes;
 }
 
+/** How large V8's spaces should be under a limit; null: not known. */
+function v8Advice({ limitBytes, nodeMajor, headroom = HEADROOM, share = 1 }) {
+  return tuning.v8Advice(known(limitBytes, 'limitBytes'), nodeMajor, headroom, share);
+}
+
+/** When to collect because nobody waits. */
+class Idle {
+  #config;
+  #idle = new tuning.Idle();
+
+  constructor(mapping) {
+    this.#config = handleOf(mapping);
+  }
+
+  /** @param load 0 to 1; null: unknown. @returns whether to collect now, which is
+   *  then taken as done. */
+  due({ nowMs, load, expectedMs, isWorth }) {
+    return this.#idle.due(this.#config, nowMs, load ?? NaN, expectedMs, isWorth);
+  }
+}
+
 /** Direction and slope of points [timeMs, bytes]; bytes may be null. */
 function trend(points) {
   // One more, absent and so passed over: an empty series has no memory to name.
@@ -209,6 +233,7 @@ class Optimizer {
 const { freedBytes, strategyFor, strategyPlan } = optimize;
 
 module.exports = {
+  Idle,
   LevelTracker,
   Optimizer,
   Policy,
@@ -227,4 +252,5 @@ module.exports = {
   strategyPlan,
   trend,
   usage,
+  v8Advice,
 };

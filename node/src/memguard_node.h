@@ -237,6 +237,7 @@ napi_status mgn_buffer_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_optimize_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_policy_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_tune_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_process_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_resource_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_sample_define(napi_env env, napi_value exports, void *data);

@@ -28,6 +28,7 @@ __all__ = [
     "strategy_plan",
     "trend",
     "usage",
+    "v8_advice",
 ]
 
 
@@ -139,6 +140,19 @@ class Policy(_core.Policy):
 def budget_bytes(limit_bytes: int | None, usage: float) -> int | None:
     """Growth of large blocks that makes a collection due; None without a limit."""
     return _core.budget_bytes(limit_bytes, usage)
+
+
+def v8_advice(
+    limit_bytes: int | None, node_major: int, headroom: float = 0.25, share: float = 1
+) -> dict[str, int | bool | None]:
+    """How large V8's spaces should be in a process of Node under a limit:
+    old_space_mb (None: leave it to V8, the limit is unknown), semi_space_mb,
+    young_mb (three semi spaces), is_capped, is_tight, takes_semi_option.
+
+    `headroom`, 0 to 0.9, is the part for what is not V8's heap; `share`, above 0,
+    that of one isolate in the rest. RangeError if out of range.
+    """
+    return _core.v8_advice(limit_bytes, node_major, headroom, share)
 
 
 def trend(points: Sequence[tuple[float, int | None]]) -> dict[str, Any]:

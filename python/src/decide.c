@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "memguard/advice.h"
 #include "memguard/level.h"
 #include "memguard/policy.h"
 #include "memguard/pool.h"
@@ -72,6 +73,29 @@ static PyObject *decide_budget_bytes(PyObject *module, PyObject *args) {
       mgpy_number_read(limit, &limit_bytes) < 0)
     return NULL;
   return mgpy_number(mg_policy_budget_bytes(limit_bytes, usage));
+}
+
+static PyObject *decide_v8_advice(PyObject *module, PyObject *args) {
+  mg_v8_view view = {MG_ABSENT, 0, 0.0, 0.0};
+  mg_error err = MG_ERROR_INIT;
+  mg_v8_advice advice;
+  PyObject *limit;
+  unsigned major;
+
+  if (!PyArg_ParseTuple(args, "OIdd:v8_advice", &limit, &major, &view.headroom,
+                        &view.share) ||
+      mgpy_number_read(limit, &view.limit_bytes) < 0)
+    return NULL;
+  view.node_major = major;
+  if (mg_v8_advise(&advice, &view, &err) != MG_OK)
+    return mgpy_raise(decide_state(module), &err);
+  return Py_BuildValue(
+      "{sNsIsIsOsOsO}", "old_space_mb", mgpy_number(advice.old_space_mb),
+      "semi_space_mb", (unsigned)advice.semi_space_mb, "young_mb",
+      (unsigned)advice.young_mb, "is_capped",
+      advice.is_capped ? Py_True : Py_False, "is_tight",
+      advice.is_tight ? Py_True : Py_False, "takes_semi_option",
+      advice.takes_semi_option ? Py_True : Py_False);
 }
 
 /* ---- buffer sizes ------------------------------------------------------ */
@@ -209,6 +233,7 @@ PyMethodDef mgpy_decide_methods[] = {
     {"usage", decide_usage, METH_VARARGS, NULL},
     {"sample_due_ms", decide_sample_due_ms, METH_VARARGS, NULL},
     {"budget_bytes", decide_budget_bytes, METH_VARARGS, NULL},
+    {"v8_advice", decide_v8_advice, METH_VARARGS, NULL},
     {"buffer_size_next", decide_buffer_size_next, METH_VARARGS, NULL},
     {"buffer_flush_at", decide_buffer_flush_at, METH_VARARGS, NULL},
     {"trend", decide_trend, METH_O, NULL},

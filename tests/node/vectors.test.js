@@ -130,3 +130,28 @@ describe('pool.json', () => {
     expect(operations[row.op](...row.of)).toBe(row.expect);
   });
 });
+
+describe('advice.json', () => {
+  const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+  const named = (row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [camel(name), value]));
+
+  test.each(rowsOf('advice.json'))('%s', (_, row) => {
+    const { limitBytes, nodeMajor, headroom, share } = named(row);
+    const advise = () => decide.v8Advice({ limitBytes, nodeMajor, headroom, share });
+    if (row.error === undefined) {
+      expect(advise()).toEqual(named(row.expect));
+      return;
+    }
+    const error = thrown(advise);
+    expect([error.code, error.message]).toEqual(['ERR_MEMGUARD_RANGE', row.error]);
+  });
+});
+
+describe('tune.json, at idle', () => {
+  test.each(rowsOf('tune.json').filter(([, row]) => row.op === 'idle'))('%s', (_, row) => {
+    const idle = new decide.Idle(row.config);
+    for (const [nowMs, load, expectedMs, isWorth, due] of row.steps) {
+      expect([nowMs, idle.due({ nowMs, load, expectedMs, isWorth })]).toEqual([nowMs, due]);
+    }
+  });
+});

@@ -252,6 +252,7 @@ def decisions(w: World) -> None:
     decide.trend([(0, 1), (1, None), (2, 3)])
     decide.buffer_size_next(5, 0.5, {})
     decide.buffer_flush_at(5, 0.5, {})
+    decide.v8_advice(None, 24)
     decide.sample_due_ms(0.5, 0.1, 1000)
     w.tracker.update(0.5, 1)
     decide.strategy_plan(decide.strategy_for("manual", True))

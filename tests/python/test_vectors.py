@@ -1,6 +1,7 @@
 """The rows of tests/vectors, as C and Node run them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,13 @@ def test_pool(row: dict[str, Any]) -> None:
         "cache_next": decide.pool_cache_next,
     }[row["op"]]
     assert operation(*row["of"]) == row["expect"]
+
+
+@rows("advice.json")
+def test_v8_advice(row: dict[str, Any]) -> None:
+    view = [row[key] for key in ("limit_bytes", "node_major", "headroom", "share")]
+    if "error" in row:
+        with pytest.raises(memguard.RangeError, match=re.escape(row["error"])):
+            decide.v8_advice(*view)
+        return
+    assert decide.v8_advice(*view) == row["expect"]

@@ -819,6 +819,9 @@ export class ResourceManager {
 
   readonly memoryMonitor: MemoryMonitor;
   readonly bufferManager: BufferManager;
+  /** Collects at idle. Starts with the manager where memory.auto_tune is set; stops
+   *  with cleanup(). */
+  readonly heapTuner: HeapTuner;
   /** The mapping given to the constructor. */
   readonly config: ConfigMapping;
   readonly settings: Settings;
@@ -1577,7 +1580,113 @@ export interface Measure {
   heapBytes: number | null;
 }
 
+/** Where a limit comes from, and how much of it is V8's. */
+export interface AdviceOptions {
+  /** The memory limit, at least 1. Unless given: the nearest of the control group's
+   *  limit, the machine's memory and, with a monitor, its max_memory_mb. */
+  limitBytes?: number | null;
+  /** Part of it for what is not V8's heap (buffers, code, stacks, libraries): 0 to
+   *  0.9, by default 0.25. */
+  headroom?: number;
+  /** Whose readings and max_memory_mb count. */
+  monitor?: MemoryMonitor;
+}
+
+/** What to start a program with; sizes in MB (1048576 bytes). */
+export interface NodeOptionsAdvice {
+  /** null: unknown. */
+  limitBytes: number | null;
+  /** null: to be left to V8, since the limit is unknown. */
+  maxOldSpaceSizeMb: number | null;
+  maxSemiSpaceSizeMb: number;
+  /** For the environment variable NODE_OPTIONS. */
+  nodeOptions: string;
+  /** Why, in words. */
+  reasons: string[];
+}
+
+/**
+ * How large V8's spaces should be under the memory limit: V8 takes these sizes only
+ * when it starts. V8's part is the limit without the headroom; the semi space is a
+ * twelfth of it as a power of two, 1 to 64 MB (so 64 MB from a limit of 1 GiB on);
+ * the old space is the rest without three semi spaces, 16 to 4096 MB. Source: V8's
+ * division of its heap, and measurements on Node 20 to 26.
+ * @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY, CLOSED (the monitor).
+ */
+export function adviseNodeOptions(options?: AdviceOptions): NodeOptionsAdvice;
+
+/**
+ * The same for `new Worker(file, { resourceLimits })`.
+ * @param options.share of V8's part that the Worker may use: above 0, to 1, by
+ * default 0.25. The sum over all Workers and the main thread should not exceed 1.
+ * @returns sizes in MB; no old generation if the limit is unknown.
+ * @throws {MemguardError} as adviseNodeOptions().
+ */
+export function adviseWorker(
+  options?: AdviceOptions & { share?: number },
+): { maxYoungGenerationSizeMb: number; maxOldGenerationSizeMb?: number };
+
+/** What a {@link HeapTuner} sees and did. */
+export interface HeapTunerReport {
+  isRunning: boolean;
+  /** The load is below idle_load. */
+  isIdle: boolean;
+  /** 0 to 1; null before the first tick and after stop(). */
+  load: number | null;
+  /** Asked for; failed: not done, mostly since another action was under way. */
+  collections: { young: number; full: number; failed: number };
+  /** In these collections. */
+  gcMs: number;
+  /** Of heap and external memory, measured. */
+  freedBytes: number;
+}
+
+/**
+ * Collects while nobody waits, so that fewer collections fall into busy times. Load
+ * is the event loop's utilization, read each half second. After one second of load
+ * below idle_load (it ends 0.1 above) it collects, at most each 5 s, for at most
+ * gc_budget_percent of the time, and only what has grown by 8 MB since the last
+ * collection: everything if that is expected to take at most 50 ms and the heap has
+ * grown by a tenth, else the young generation. It changes no flags of V8: none that
+ * takes effect after the start helps measurably; see {@link adviseNodeOptions}.
+ */
+export class HeapTuner {
+  /** @throws {MemguardError} TYPE. */
+  constructor(monitor: MemoryMonitor);
+  readonly isRunning: boolean;
+  /** Keeps no process alive. @throws {MemguardError} CLOSED (the monitor). */
+  start(): void;
+  /** Leaves no timer behind; it may start again. */
+  stop(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+  /**
+   * The host's own measure of load, 0 to 1. For 5 s it counts in place of the event
+   * loop's utilization.
+   * @throws {MemguardError} TYPE, RANGE.
+   */
+  reportLoad(load: number): void;
+  report(): HeapTunerReport;
+}
+
 export const decide: {
+  /** When to collect because nobody waits. */
+  Idle: new (config?: ConfigMapping) => {
+    /** @param view.load null: unknown. @returns whether to collect now, which is then taken as done. */
+    due(view: { nowMs: number; load: number | null; expectedMs: number; isWorth: boolean }): boolean;
+  };
+  /**
+   * How large V8's spaces should be.
+   * @throws {MemguardError} TYPE, RANGE.
+   */
+  v8Advice(view: { limitBytes: number | null; nodeMajor: number; headroom?: number; share?: number }): {
+    oldSpaceMb: number | null;
+    semiSpaceMb: number;
+    youngMb: number;
+    isCapped: boolean;
+    isTight: boolean;
+    takesSemiOption: boolean;
+  };
   /** When an optimization is due, whether one may run, and the statistics. */
   Optimizer: new (config?: ConfigMapping) => {
     due(view: OptimizerView): OptimizationReason | 'none';
@@ -1645,6 +1754,7 @@ export const decide: {
 
 declare const memguard: {
   BufferManager: typeof BufferManager;
+  HeapTuner: typeof HeapTuner;
   IndicatorCache: typeof IndicatorCache;
   ManagedConnectionPool: typeof ManagedConnectionPool;
   MemoryMonitor: typeof MemoryMonitor;
@@ -1656,6 +1766,8 @@ declare const memguard: {
   ReusePool: typeof ReusePool;
   RingBuffer: typeof RingBuffer;
   StageBase: typeof StageBase;
+  adviseNodeOptions: typeof adviseNodeOptions;
+  adviseWorker: typeof adviseWorker;
   cacheStats: typeof cacheStats;
   capabilities: Capabilities;
   decide: typeof decide;

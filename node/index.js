@@ -32,12 +32,15 @@ module.exports = {
 
 // Loaded when first asked for: most programs need few of them.
 for (const [name, file] of Object.entries({
+  HeapTuner: 'tuning',
   IndicatorCache: 'reuse',
   ManagedConnectionPool: 'connection_pool',
   MemoryOptimizationService: 'optimizer',
   QueueMemory: 'queue',
   ReusePool: 'reuse',
   RingBuffer: 'reuse',
+  adviseNodeOptions: 'tuning',
+  adviseWorker: 'tuning',
   cacheStats: 'caches',
   poolStats: 'caches',
   registerCache: 'caches',

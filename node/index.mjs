@@ -3,6 +3,7 @@ import memguard from './index.js';
 export default memguard;
 export const {
   BufferManager,
+  HeapTuner,
   IndicatorCache,
   ManagedConnectionPool,
   MemoryMonitor,
@@ -14,6 +15,8 @@ export const {
   ReusePool,
   RingBuffer,
   StageBase,
+  adviseNodeOptions,
+  adviseWorker,
   cacheStats,
   capabilities,
   decide,

@@ -57,6 +57,7 @@ class ResourceManager {
   #state = OPEN;
   #cleaning = null; // promise of a clean-up that waits for asynchronous sinks
   #hasCaches = false;
+  #heapTuner = null;
 
   constructor(config = {}, options = {}) {
     this.#core = new Core(config, options);
@@ -82,6 +83,7 @@ class ResourceManager {
       }
       warn(`memory is not sampled in the background: ${error.message}`, codes.ESYS);
     }
+    if (this.#core.settings.memory.autoTune) this.heapTuner.start();
   }
 
   // Before anything that a later clean-up has to undo.
@@ -146,6 +148,15 @@ class ResourceManager {
     this.#use();
     this.#hasCaches = true;
     return require('./caches').register(cache, options, this);
+  }
+
+  /** Made when first asked for. */
+  get heapTuner() {
+    if (this.#heapTuner === null) {
+      const { HeapTuner } = require('./tuning');
+      this.#heapTuner = new HeapTuner(this.memoryMonitor);
+    }
+    return this.#heapTuner;
   }
 
   get tempFiles() {
@@ -217,6 +228,7 @@ class ResourceManager {
 
   #settle() {
     this.#core.stop();
+    this.#heapTuner?.stop();
     if (this.#state === OPEN) this.#state = CLEANED;
     letGo(this);
   }

@@ -12,9 +12,9 @@ test('the smallest program that runs everywhere', () => {
 
 test('names', () => {
   expect(Object.keys(memguard).sort()).toEqual([
-    'BufferManager', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
+    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
     'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase',
-    'cacheStats', 'capabilities', 'decide', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
+    'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
     'registerPool', 'rssBytes', 'version',
   ]);
 });

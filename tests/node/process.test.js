@@ -70,9 +70,9 @@ test('loaded many times in one isolate', async () => {
 test('as a module', async () => {
   const { names, same, items } = await runJson('import.mjs');
   expect(names).toEqual([
-    'BufferManager', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
+    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
     'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase',
-    'cacheStats', 'capabilities', 'decide', 'default', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo',
+    'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide', 'default', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo',
     'registerCache', 'registerPool', 'rssBytes', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);

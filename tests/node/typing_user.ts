@@ -1,6 +1,7 @@
 // A program as a user would write it; `tsc --strict` has to accept it.
 import memguard, {
   BufferManager,
+  HeapTuner,
   IndicatorCache,
   ManagedConnectionPool,
   MemoryMonitor,
@@ -12,6 +13,8 @@ import memguard, {
   ReusePool,
   RingBuffer,
   StageBase,
+  adviseNodeOptions,
+  adviseWorker,
   cacheStats,
   capabilities,
   decide,
@@ -121,6 +124,13 @@ async function main(): Promise<void> {
   void service.performOptimization('bored');
   const plan = decide.strategyPlan('aggressive', { round: 1, freedBytes: null });
   console.log(plan.actions, new decide.Optimizer().due({ nowMs: 0, usage: 0.9, level: 'high' }));
+  const advised: number | null = adviseNodeOptions({ limitBytes: 2 ** 30, headroom: 0.3 }).maxOldSpaceSizeMb;
+  const limits: { maxOldGenerationSizeMb?: number } = adviseWorker({ monitor, share: 0.5 });
+  const tuner: HeapTuner = manager.heapTuner;
+  tuner.reportLoad(0.2);
+  // @ts-expect-error a share is a number
+  adviseWorker({ share: '50%' });
+  console.log(advised, limits, new HeapTuner(monitor).report().collections.full, new decide.Idle().due);
   await service.close();
 
   try {

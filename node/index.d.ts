@@ -1648,7 +1648,7 @@ export interface HeapTunerReport {
  * gc_budget_percent of the time, and only what has grown by 8 MB since the last
  * collection: everything if that is expected to take at most 50 ms and the heap has
  * grown by a tenth, else the young generation. It changes no flags of V8: none that
- * takes effect after the start helps measurably; see {@link adviseNodeOptions}.
+ * takes effect after the start helps clearly; see {@link adviseNodeOptions}.
  */
 export class HeapTuner {
   /** @throws {MemguardError} TYPE. */

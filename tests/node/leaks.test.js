@@ -9,7 +9,7 @@ afterAll(removeTemporary);
 const USES = [
   'manager closed', 'manager cleaned up and dropped', 'monitor dropped', 'monitor started and stopped',
   'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
-  'configuration', 'decisions', 'errors', 'caches', 'reuse', 'connection pools', 'process', 'collections',
+  'configuration', 'decisions', 'errors', 'caches', 'reuse', 'connection pools', 'tuning', 'process', 'collections',
   'services', 'optimizations', 'reclaiming', 'a leak',
 ];
 

@@ -11,7 +11,6 @@ from memguard._core import (
     ConfigTypeError,
     ConflictError,
     InvalidError,
-    RangeError,
     SystemCallError,
 )
 from memguard.config import apply, nested, resolve
@@ -32,11 +31,10 @@ if TYPE_CHECKING:
 
 _threads = _log.Complaints()
 _FULL_PRESSURE = 0.9
-_ALL = 1 << 30  # samples or minutes; more than there can be
 _HAS_STAR_ARGS = 0x04  # inspect.CO_VARARGS; inspect is slow to import
 
 
-class MemoryMonitor(_core.Monitor):
+class MemoryMonitor(_reclaim.Reclaiming):
     """Watches the process. One background thread serves all monitors of it.
 
     Samples are taken in the background and when the program asks; what follows
@@ -389,17 +387,20 @@ class MemoryMonitor(_core.Monitor):
         """Recorded samples of the last `minutes` (None: all kept), oldest first."""
         since_ms = 0
         if minutes is not None:
-            _check_number("minutes", minutes, 0)
+            _reclaim.check_number("minutes", minutes, 0)
             since_ms = max(0, int((time.time() - minutes * 60) * 1000))
         settings = self._read_settings()
-        return [stats_of(sample, settings) for sample in self._history(since_ms, _ALL)]
+        return [
+            stats_of(sample, settings)
+            for sample in self._history(since_ms, _reclaim.ALL)
+        ]
 
     def get_memory_trends(self, count: int = 10) -> dict[str, Any]:
         """Where the newest `count` recorded samples (1 or more; 64 are looked at)
         go. "rss" and "heap" have direction (increasing, decreasing, stable),
         mb_per_minute, tau (agreement, -1 to 1) and points used; "trend" and
         "mb_per_minute" are those of the steeper one. Raises RangeError."""
-        _check_number("count", count, 1)
+        _reclaim.check_number("count", count, 1)
         rss, heap = self._trends(int(count))
         steeper = max(rss, heap, key=lambda trend: abs(trend["mb_per_minute"]))
         return {
@@ -452,7 +453,7 @@ class MemoryMonitor(_core.Monitor):
             "thresholds": settings["thresholds"],
             "counters": self.object_counters,
             "history": {
-                "count": len(self._history(0, _ALL)),
+                "count": len(self._history(0, _reclaim.ALL)),
                 "capacity": settings["memory"]["history_size"],
             },
             "peak_memory_mb": self.peak_memory,
@@ -498,47 +499,6 @@ class MemoryMonitor(_core.Monitor):
         from memguard._optimize import optimize_now  # only who asks pays for it
 
         return optimize_now(self, method)
-
-    # ---- reclaim -----------------------------------------------------------
-
-    def release_memory(self) -> dict[str, Any]:
-        """Collects all garbage and returns free memory to the system, now and
-        whatever the budget says; the time is charged to it. Returns the round, as
-        get_reclaim_history() does.
-
-        Raises ConflictError inside an action of memguard (a cache that shrinks, a
-        finalizer of a collection it began), or if another thread is at it for
-        more than 5 s.
-        """
-        return self._reclaim(("release",), "manual", 0.0)
-
-    def get_reclaim_stats(self) -> dict[str, Any]:
-        """What memguard did to reclaim memory in this interpreter, by itself and by
-        release_memory(): rounds, useful_rounds (freed 1 % of memory at least),
-        actions (how often, by name), failed (actions that could not be done),
-        freed_bytes (measured), took_ms, gc_ms (part of it), is_unreclaimable (it
-        gave up until usage falls), time_to_limit_ms (None: not growing).
-
-        "allocator": large_bytes (live, of blocks over 512 bytes, and what the C
-        allocator had given out when counting began), total_bytes (allocated since
-        then), arena_bytes (for small objects); None where they are not counted:
-        before a monitor with byte_aware_gc ran, or with another allocator than
-        CPython's own.
-        """
-        return {**self._reclaim_stats(), "allocator": _core._allocator_read()}
-
-    def get_reclaim_history(self, count: int = 64) -> list[dict[str, Any]]:
-        """The newest `count` rounds (at most 64 are kept), oldest first.
-
-        A round has number, unix_ms, reason (bytes, water_mark, forecast, forced,
-        unreclaimable, manual, idle), level, took_ms, gc_ms, usage_before,
-        usage_after, rss_before_bytes, rss_after_bytes, heap_before_bytes,
-        heap_after_bytes (arenas and large blocks), freed_bytes, is_unreclaimable
-        and steps: action, was_done, took_ms, gc_ms, freed_bytes. Bytes are
-        measured, None where not known. Raises RangeError.
-        """
-        _check_number("count", count, 1)
-        return self._rounds(int(count))
 
     # ---- object counters ---------------------------------------------------
 
@@ -608,13 +568,6 @@ class MemoryMonitor(_core.Monitor):
         while self._next_event() is not None:
             pass  # what waited is the parent's
         _core._gc_take_long()
-
-
-def _check_number(what: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigTypeError(f"{what} is {value!r}, allowed: a number")
-    if not least <= value < _ALL:
-        raise RangeError(f"{what} is {value!r}, allowed: {least} to {_ALL}")
 
 
 def _takes_one(callback: Callable[..., object]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import leak_cases_reuse
 import leaks_optimizer
+import leaks_tuning
 import memguard
 import pytest
 from memguard import decide
@@ -266,44 +267,6 @@ def decisions(w: World) -> None:
 
 
 # Each public name stands in the case that calls it.
-def gc_settings(w: World) -> None:
-    with memguard.temporary_gc_settings(profile="aggressive", enabled=True):
-        former = memguard.apply_gc_profile("steady")
-    gc.set_threshold(*former)
-    gc.set_threshold(*memguard.GC_PROFILES["default"])
-    refused(memguard.InvalidError, lambda: memguard.apply_gc_profile("fast"))
-
-
-def tuner_calls(w: World) -> None:
-    tuner = w.manager.gc_tuner
-    assert tuner is w.monitor.gc_tuner
-    tuner.report_load(0.5)
-    tuner.count_operations()
-    assert tuner.load == 0.5
-    tuner.report()
-
-
-def tuning(w: World) -> None:
-    loop = asyncio.new_event_loop()
-    with memguard.MemoryMonitor({"max_memory_mb": 1 << 20}) as monitor:
-        tuner = memguard.GCTuner(monitor)
-        tuner.start()
-        tuner.watch_loop(loop)
-        loop.run_until_complete(asyncio.sleep(0))
-        tuner.benchmark(1, ["throughput"])
-        tuner.poll()
-        assert tuner.is_running
-        tuner.stop()
-    loop.close()
-
-
-def freezing(w: World) -> None:
-    memguard.freeze_before_fork()
-    memguard.freeze_before_fork(False)
-    memguard.freeze()
-    memguard.unfreeze()
-
-
 CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
     "functions": (
         lambda w: (memguard.rss_bytes(), memguard.process_info()),
@@ -453,21 +416,6 @@ CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
             "MemoryMonitor.object_counters",
         ],
     ),
-    "gc settings": (
-        gc_settings,
-        ["temporary_gc_settings", "apply_gc_profile", "GC_PROFILES"],
-    ),
-    "tuner": (
-        tuner_calls,
-        [
-            "ResourceManager.gc_tuner",
-            "MemoryMonitor.gc_tuner",
-            "GCTuner.report",
-            "GCTuner.report_load",
-            "GCTuner.load",
-            "GCTuner.count_operations",
-        ],
-    ),
     "decisions": (decisions, []),
 }
 
@@ -494,22 +442,6 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
         ],
     ),
     "shed": (shed_callbacks, ["MemoryMonitor.register_shed_callback"]),
-    "tuning": (
-        tuning,
-        [
-            "GCTuner",
-            "GCTuner.start",
-            "GCTuner.stop",
-            "GCTuner.poll",
-            "GCTuner.benchmark",
-            "GCTuner.watch_loop",
-            "GCTuner.is_running",
-        ],
-    ),
-    "freezing": (
-        freezing,
-        ["freeze", "unfreeze", "freeze_before_fork"],
-    ),
     "report": (
         lambda w: (
             w.monitor.reset(),
@@ -534,8 +466,8 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
         ],
     ),
 }
-CASES |= leaks_optimizer.CASES
-SLOW_CASES |= leaks_optimizer.SLOW_CASES
+CASES |= leaks_optimizer.CASES | leaks_tuning.CASES
+SLOW_CASES |= leaks_optimizer.SLOW_CASES | leaks_tuning.SLOW_CASES
 
 CASES |= leak_cases_reuse.CASES
 

@@ -43,15 +43,19 @@ def run(command: list[str], node_options: str | None) -> str:
     env = {k: v for k, v in os.environ.items() if k not in foreign}
     if node_options:
         env["NODE_OPTIONS"] = node_options
-    return subprocess.run(
+    done = subprocess.run(
         command,
-        check=True,
-        stdout=subprocess.PIPE,
+        capture_output=True,
+        check=False,
         text=True,
         timeout=LIMIT_S,
         cwd=ROOT,
         env=env,
-    ).stdout
+    )
+    if done.returncode != 0:  # else what it logs is of no interest here
+        sys.stderr.write(done.stderr)
+        done.check_returncode()
+    return done.stdout
 
 
 def node_options_of(variant: str) -> str | None:

@@ -34,7 +34,7 @@ NODE_PEERS = PEERS | {"hand": ("tune_hand", "semi-space 64 MB")}
 UNITS = {"pause_p95": "ms", "gc_cpu": "%", "peak_rss": "MB", "throughput": "/s"}
 
 HAND_NODE_OPTIONS = "--max-semi-space-size=64"
-ADVICE = "process.stdout.write(require('./node').adviseNodeOptions())"
+ADVICE = "process.stdout.write(require('./node').adviseNodeOptions().nodeOptions)"
 
 
 def run(command: list[str], node_options: str | None) -> str:

@@ -33,6 +33,8 @@ def run_child() -> Callable[..., str]:
     def run(code: str, *options: str, stderr: str = "") -> str:
         done = subprocess.run(
             [sys.executable, *options, "-c", textwrap.dedent(code)],
+            # On a busy machine any collection may take long: that is not told.
+            env={**os.environ, "MEMGUARD_LONG_PAUSE": "60s"},
             capture_output=True,
             text=True,
             timeout=60,

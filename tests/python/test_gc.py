@@ -514,7 +514,7 @@ def slow_collection():
     slow.me = slow
     del slow
     gc.collect()
-monitor = memguard.MemoryMonitor()
+monitor = memguard.MemoryMonitor({{"long_pause": "20ms"}})
 monitor.stop_monitoring()
 gc.disable()
 slow_collection()  # the parent's to tell

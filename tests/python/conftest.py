@@ -104,17 +104,30 @@ def rss_mb() -> float:
     return bytes_now / MB
 
 
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Messages sent to the logger "memguard" since the last call."""
+def _messages(
+    caplog: pytest.LogCaptureFixture, pauses: bool
+) -> Callable[[], list[str]]:
     caplog.set_level(logging.WARNING, "memguard")
 
     def take() -> list[str]:
-        messages = [r.getMessage() for r in caplog.records if r.name == "memguard"]
+        said = [r.getMessage() for r in caplog.records if r.name == "memguard"]
         caplog.clear()
-        return messages
+        return [line for line in said if ("garbage collection" in line) is pauses]
 
     return take
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Messages sent to the logger "memguard" since the last call, but for those of
+    long collections: on a busy machine any may be long."""
+    return _messages(caplog, pauses=False)
+
+
+@pytest.fixture
+def logged_pauses(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Messages of long collections since the last call."""
+    return _messages(caplog, pauses=True)
 
 
 @pytest.fixture

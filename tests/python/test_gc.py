@@ -348,60 +348,64 @@ def slow_collection(seconds: float = 0.05) -> None:
     gc.collect(0)
 
 
-def test_a_long_pause_is_told_once(monitor: MemoryMonitor, logged: Logged) -> None:
+def test_a_long_pause_is_told_once(
+    monitor: MemoryMonitor, logged_pauses: Logged
+) -> None:
     slow_collection()
-    assert logged() == []  # not inside the collection
+    assert logged_pauses() == []  # not inside the collection
     monitor.check_memory_pressure()
-    (message,) = logged()
+    (message,) = logged_pauses()
     assert message.startswith("garbage collection of generation 0 took ")
     assert message.endswith(" objects collected")
     monitor.check_memory_pressure()
     gc.collect(0)
     monitor.check_memory_pressure()
-    assert logged() == []
+    assert logged_pauses() == []
 
 
-def test_what_is_long_is_a_setting(monitor: MemoryMonitor, logged: Logged) -> None:
+def test_what_is_long_is_a_setting(
+    monitor: MemoryMonitor, logged_pauses: Logged
+) -> None:
     monitor.update_config({"memory": {"long_pause": "60s"}})
     slow_collection()
     monitor.check_memory_pressure()
-    assert logged() == []
+    assert logged_pauses() == []
     monitor.update_config({"memory": {"long_pause": "1ms"}})
     slow_collection()
     monitor.check_memory_pressure()
-    assert len(logged()) == 1
+    assert len(logged_pauses()) == 1
 
 
-def test_the_shortest_limit_of_all_monitors_counts(logged: Logged) -> None:
+def test_the_shortest_limit_of_all_monitors_counts(logged_pauses: Logged) -> None:
     far = {"max_memory_mb": 1 << 20, "rss_warning": 1 << 20, "rss_critical": 1 << 20}
     with MemoryMonitor({**far, "long_pause": "60s"}) as patient:
         with MemoryMonitor({**far, "long_pause": "1ms"}):
             slow_collection()
             patient.check_memory_pressure()
-            assert len(logged()) == 1
+            assert len(logged_pauses()) == 1
         slow_collection()
         patient.check_memory_pressure()
-        assert logged() == []
+        assert logged_pauses() == []
 
 
 def test_reports_are_a_minute_apart(
-    monitor: MemoryMonitor, logged: Logged, monkeypatch: pytest.MonkeyPatch
+    monitor: MemoryMonitor, logged_pauses: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_pauses, "_QUIET_S", 60.0)
     slow_collection(0.025)
     monitor.check_memory_pressure()
-    assert len(logged()) == 1
+    assert len(logged_pauses()) == 1
     slow_collection(0.025)
     slow_collection(0.025)
     monitor.check_memory_pressure()
-    assert logged() == []
+    assert logged_pauses() == []
     monkeypatch.setattr(_pauses, "_quiet_until", 0.0)  # the minute is over
     monitor.check_memory_pressure()
-    assert len(logged()) == 2
+    assert len(logged_pauses()) == 2
 
 
 def test_many_long_pauses_take_few_lines(
-    monitor: MemoryMonitor, logged: Logged
+    monitor: MemoryMonitor, logged_pauses: Logged
 ) -> None:
     for _ in range(12):
         slow_collection(0.025)
@@ -409,19 +413,19 @@ def test_many_long_pauses_take_few_lines(
         gc.collect(0)
     slow_collection(0.025)
     monitor.check_memory_pressure()
-    messages = logged()
+    messages = logged_pauses()
     assert len(messages) == 6
     assert messages[0].startswith("garbage collection of generation 0 took ")
     assert messages[5] == "and 8 more long garbage collections"
     for _ in range(9):
         slow_collection(0.025)
     monitor.check_memory_pressure()
-    messages = logged()
+    messages = logged_pauses()
     assert len(messages) == 6
     assert messages[5] == "and 4 more long garbage collections"
 
 
-def test_nobody_asks_for_long_pauses(logged: Logged) -> None:
+def test_nobody_asks_for_long_pauses(logged_pauses: Logged) -> None:
     far = {"max_memory_mb": 1 << 20}
     manager = memguard.ResourceManager({**far, "long_pause": "1ms"})
     monitor = manager.memory_monitor
@@ -430,7 +434,7 @@ def test_nobody_asks_for_long_pauses(logged: Logged) -> None:
     slow_collection()
     with MemoryMonitor({**far, "long_pause": "1ms"}) as other:
         other.check_memory_pressure()
-    assert logged() == []
+    assert logged_pauses() == []
 
 
 # ---- interpreters and processes ---------------------------------------------

@@ -38,7 +38,9 @@ export type MemguardErrorCode =
   | 'ERR_MEMGUARD_HOST'
   | 'ERR_MEMGUARD_TIMEOUT'
   | 'ERR_MEMGUARD_RETURNED'
-  | 'ERR_MEMGUARD_FOREIGN';
+  | 'ERR_MEMGUARD_FOREIGN'
+  | 'ERR_MEMGUARD_ENCODING'
+  | 'ERR_MEMGUARD_BROKEN';
 
 /**
  * What memguard throws: a `TypeError` for INVALID and TYPE, a `RangeError` for
@@ -68,7 +70,9 @@ export const errorCodes: Readonly<
     | 'EHOST'
     | 'ETIMEOUT'
     | 'ERETURNED'
-    | 'EFOREIGN',
+    | 'EFOREIGN'
+    | 'EENCODING'
+    | 'EBROKEN',
     MemguardErrorCode
   >
 >;

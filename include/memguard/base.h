@@ -57,7 +57,9 @@ extern "C" {
   X(EHOST, 12, "ERR_MEMGUARD_HOST", "a callback of the host failed")  \
   X(ETIMEOUT, 13, "ERR_MEMGUARD_TIMEOUT", "waited too long")          \
   X(ERETURNED, 14, "ERR_MEMGUARD_RETURNED", "returned already")       \
-  X(EFOREIGN, 15, "ERR_MEMGUARD_FOREIGN", "not of this pool")
+  X(EFOREIGN, 15, "ERR_MEMGUARD_FOREIGN", "not of this pool")         \
+  X(EENCODING, 16, "ERR_MEMGUARD_ENCODING", "wrongly encoded")         \
+  X(EBROKEN, 17, "ERR_MEMGUARD_BROKEN", "connection broke")
 
 typedef enum mg_status {
 #define MG_STATUS_ENUM(name, value, code, text) MG_##name = value,

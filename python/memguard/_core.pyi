@@ -61,6 +61,13 @@ class ReturnedError(MemguardError, ValueError):
 class ForeignError(MemguardError, ValueError):
     """A handle is not of this pool."""
 
+class EncodingError(MemguardError, ValueError):
+    """Text or data is not encoded as it should be, or cannot be encoded; the
+    message says where."""
+
+class BrokenConnectionError(MemguardError, ConnectionError):
+    """A connection broke; the message says what was done for certain."""
+
 def rss_bytes() -> int | None:
     """Resident set of this process in bytes, read now; None without /proc."""
 

@@ -22,6 +22,8 @@
 #define ERROR_CLASS_ETIMEOUT "WaitTimeoutError"
 #define ERROR_CLASS_ERETURNED "ReturnedError"
 #define ERROR_CLASS_EFOREIGN "ForeignError"
+#define ERROR_CLASS_EENCODING "EncodingError"
+#define ERROR_CLASS_EBROKEN "BrokenConnectionError"
 
 #define ERROR_BASE_OK NULL
 #define ERROR_BASE_EINVAL &PyExc_ValueError
@@ -39,6 +41,8 @@
 #define ERROR_BASE_ETIMEOUT &PyExc_TimeoutError
 #define ERROR_BASE_ERETURNED &PyExc_ValueError
 #define ERROR_BASE_EFOREIGN &PyExc_ValueError
+#define ERROR_BASE_EENCODING &PyExc_ValueError
+#define ERROR_BASE_EBROKEN &PyExc_ConnectionError
 
 typedef struct error_row {
   const char *class_name; /* NULL: no error */

@@ -22,6 +22,8 @@ TABLE = [
     (memguard.WaitTimeoutError, TimeoutError, "ERR_MEMGUARD_TIMEOUT"),
     (memguard.ReturnedError, ValueError, "ERR_MEMGUARD_RETURNED"),
     (memguard.ForeignError, ValueError, "ERR_MEMGUARD_FOREIGN"),
+    (memguard.EncodingError, ValueError, "ERR_MEMGUARD_ENCODING"),
+    (memguard.BrokenConnectionError, ConnectionError, "ERR_MEMGUARD_BROKEN"),
 ]
 
 

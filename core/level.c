@@ -7,6 +7,7 @@
 
 #define LEVEL_SHORTEST_MS 50.0
 #define LEVEL_FRACTION_OF_FILL 0.1
+#define LEVEL_NEAR 0.5 /* share left of the limit from which on it is near */
 
 static double level_enter(const mg_config *config, mg_level level) {
   switch (level) {
@@ -70,11 +71,12 @@ mg_level mg_level_update(mg_level_tracker *t, const mg_config *config,
 }
 
 double mg_sample_due_ms(double usage, double rate_per_ms, double longest_ms) {
-  double fill_ms;
+  double left = fmax(1.0 - usage, 0.0);
+  double near = fmin(left / LEVEL_NEAR, 1.0);
+  double due_ms = longest_ms * near * near;
 
   if (longest_ms <= LEVEL_SHORTEST_MS) return longest_ms;
-  if (!(rate_per_ms > 0)) return longest_ms;
-  fill_ms = fmax(1.0 - usage, 0.0) / rate_per_ms;
-  return fmin(fmax(fill_ms * LEVEL_FRACTION_OF_FILL, LEVEL_SHORTEST_MS),
-              longest_ms);
+  if (rate_per_ms > 0)
+    due_ms = fmin(due_ms, left / rate_per_ms * LEVEL_FRACTION_OF_FILL);
+  return fmax(due_ms, LEVEL_SHORTEST_MS);
 }

@@ -79,7 +79,8 @@ typedef enum mg_profile {
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.sample_interval_ms",                                              \
     "longest time between two samples of the sampler thread; it samples"      \
-    " earlier when memory fills fast or the kernel reports pressure")         \
+    " earlier when memory fills fast, is more than half full or the kernel"   \
+    " reports pressure")                                                      \
   X(LOW_WATER_MARK, "memory", "low_water_mark_percent", PERCENT, 60, 0, 100,  \
     MG_KEEP, 50, 40, MG_KEEP, MG_KEEP,                                        \
     "",                                                                       \

@@ -37,8 +37,10 @@ MG_API mg_level mg_level_update(mg_level_tracker *tracker,
 
 /** Time until the next sample is due. Fast fill is sampled often: a tenth of
  *  the time in which `rate_per_ms` (usage per ms, <= 0: not filling) would
- *  reach usage 1, held inside 50 ms and `longest_ms`.
- *  Source: earlyoom's sleep by fill rate. */
+ *  reach usage 1. So is what holds still near the limit, as it may begin to fill
+ *  at any moment: from usage 0.5 on, `longest_ms` shrinks with the square of what
+ *  is left (0.75: a quarter, 0.9: a 25th). Held inside 50 ms and `longest_ms`.
+ *  Source: earlyoom's sleep by fill rate and headroom. */
 MG_API double mg_sample_due_ms(double usage, double rate_per_ms,
                                double longest_ms);
 

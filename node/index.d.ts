@@ -823,8 +823,8 @@ export class ResourceManager {
 
   readonly memoryMonitor: MemoryMonitor;
   readonly bufferManager: BufferManager;
-  /** Collects at idle. Starts with the manager where memory.auto_tune is set; stops
-   *  with cleanup(). */
+  /** Collects at idle. Follows the setting memory.auto_tune, also when it is changed;
+   *  stops with cleanup(). */
   readonly heapTuner: HeapTuner;
   /** The mapping given to the constructor. */
   readonly config: ConfigMapping;

@@ -58,13 +58,17 @@ class ResourceManager {
   #cleaning = null; // promise of a clean-up that waits for asynchronous sinks
   #hasCaches = false;
   #heapTuner = null;
+  #isTuned = false; // by the setting
 
   constructor(config = {}, options = {}) {
     this.#core = new Core(config, options);
     this.#buffers = new BufferTable(this.#core);
     this.#resources = new ResourceTable(this.#core);
     this.#core.onPass = (pressure) => this.#buffers.relieve(pressure);
-    this.#core.onChange = () => this.#buffers.refresh();
+    this.#core.onChange = () => {
+      this.#buffers.refresh();
+      this.#followAutoTune();
+    };
     this.memoryMonitor = new MemoryMonitor(this.#core, { shed: () => this.#buffers.flushSinks() });
     this.bufferManager = new BufferManager(this.#buffers);
     this.#begin();
@@ -83,7 +87,16 @@ class ResourceManager {
       }
       warn(`memory is not sampled in the background: ${error.message}`, codes.ESYS);
     }
-    if (this.#core.settings.memory.autoTune) this.heapTuner.start();
+    this.#followAutoTune();
+  }
+
+  // A tuner that the program itself has started is its own affair.
+  #followAutoTune() {
+    const wanted = this.#state === OPEN && this.#core.settings.memory.autoTune;
+    if (wanted === this.#isTuned) return;
+    if (wanted) this.heapTuner.start();
+    else this.#heapTuner.stop();
+    this.#isTuned = wanted;
   }
 
   // Before anything that a later clean-up has to undo.
@@ -229,6 +242,7 @@ class ResourceManager {
   #settle() {
     this.#core.stop();
     this.#heapTuner?.stop();
+    this.#isTuned = false;
     if (this.#state === OPEN) this.#state = CLEANED;
     letGo(this);
   }

@@ -148,4 +148,18 @@ describe('the tuner of a manager', () => {
     manager.close();
     expect(manager.heapTuner.isRunning).toBe(false);
   });
+
+  test('follows auto_tune, unless the program has started it', () => {
+    const manager = new ResourceManager(quiet);
+    const { heapTuner, memoryMonitor } = manager;
+    const turn = (autoTune) => {
+      memoryMonitor.updateConfig({ autoTune });
+      return heapTuner.isRunning;
+    };
+    expect([turn(true), turn(true), turn(false)]).toEqual([true, true, false]);
+    heapTuner.start();
+    expect(turn(false)).toBe(true);
+    expect([turn(true), turn(false)]).toEqual([true, false]);
+    manager.close();
+  });
 });

@@ -73,13 +73,13 @@ test('scavenges are counted', async () => {
 test('collections tell the heap while the event loop is blocked', () => {
   const blocked = new MemoryMonitor({ sampleInterval: '10ms', longPause: '60s' });
   blocked.startMonitoring();
-  const { number, heapUsedBytes } = blocked.latest ?? { number: 0, heapUsedBytes: 0 };
+  const before = blocked.latest?.heapUsedBytes ?? 0;
+  const grown = () => (blocked.latest?.heapUsedBytes ?? 0) - before;
   const kept = Array.from({ length: 600000 }, (_, index) => ({ index }));
   const deadline = Date.now() + 20000;
-  const begun = (blocked.latest?.number ?? number) + 3;
-  while ((blocked.latest?.number ?? 0) < begun && Date.now() < deadline) void kept.slice(0, 1000);
-  expect(blocked.latest.number).toBeGreaterThanOrEqual(begun);
-  expect(blocked.latest.heapUsedBytes - heapUsedBytes).toBeGreaterThan(10 * MB);
+  // Goes on allocating: how much fits before V8 collects is its own affair.
+  while (grown() <= 10 * MB && Date.now() < deadline) void kept.slice(0, 1000);
+  expect(grown()).toBeGreaterThan(10 * MB);
   expect(kept).toHaveLength(600000);
   blocked.shutdown();
 });

@@ -172,6 +172,15 @@ void mg__reclaim_before_fork(mg_reclaim *reclaim);
 void mg__reclaim_after_fork(mg_reclaim *reclaim);
 void mg__reclaim_after_fork_in_child(mg_reclaim *reclaim);
 
+/* ---- pool_pressure.c --------------------------------------------------- */
+
+/** A monitor goes from `*level` to another one. No lock. */
+void mg__pools_move(mg_level *level, mg_level to);
+/** Tells all pools the highest level, if it is another one than they were told
+ *  last. No lock may be held. */
+void mg__pools_follow(void);
+void mg__pools_after_fork_in_child(void);
+
 /* ---- monitor.c --------------------------------------------------------- */
 
 typedef struct mg__verdict {

@@ -36,6 +36,7 @@
 #include "pool_cache.c"
 #include "pool_life.c"
 #include "pool_fork.c"
+#include "pool_pressure.c"
 #include "pool.c"
 #include "os/linux.c"
 #include "os/linux_memory.c"

@@ -59,10 +59,19 @@ fail_monitor:
   return st;
 }
 
+/* It stopped: what it saw last holds no more. */
+static void monitor_leave_pools(mg_monitor *m) {
+  mg__lock(&m->lock);
+  mg__pools_move(&m->pool_level, MG_LEVEL_NORMAL);
+  mg__unlock(&m->lock);
+  mg__pools_follow();
+}
+
 void mg_monitor_close(mg_monitor *m) {
   if (m == NULL) return;
   mg__sampler_remove(&m->seat);
   mg_monitor_join(m, NULL);
+  monitor_leave_pools(m);
   mg__counters_close(&m->counters);
   mg__events_close(&m->events);
   mg_history_close(m->history);
@@ -224,6 +233,10 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   s.pressure = fmin(s.usage, 1.0);
   before = m->level.level;
   s.level = mg_level_update(&m->level, &m->config, s.usage, now_ms);
+  mg__pools_move(&m->pool_level,
+                 mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0
+                     ? MG_LEVEL_NORMAL
+                     : s.level);
   if (reading->rss_bytes != MG_ABSENT && reading->rss_bytes > m->peak_rss_bytes)
     m->peak_rss_bytes = reading->rss_bytes;
   s.peak_rss_bytes = m->peak_rss_bytes;
@@ -281,6 +294,7 @@ static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
   mg__sampler_read(&reading);
   verdict = mg__monitor_judge(m, &reading, mg__os_clock_ns(), mg__os_unix_ms(),
                               pass, out);
+  mg__pools_follow();
   mg__monitor_tell(m, &verdict);
 }
 
@@ -338,6 +352,7 @@ void mg_monitor_stop(mg_monitor *m) {
   const mg__verdict news = {.wake = true};
 
   if (!mg__sampler_stop(&m->seat)) return;
+  monitor_leave_pools(m);
   mg__monitor_note_life(m, MG_EVENT_STOPPED);
   mg__monitor_tell(m, &news);
 }

@@ -12,6 +12,7 @@ struct mg_monitor {
   mg__mutex lock;
   mg_config config;
   mg_level_tracker level;
+  mg_level pool_level; /* what it counts for with the pools */
   mg_history *history;
   mg_buffers *follow;
   mg_reclaim *reclaim;

@@ -16,6 +16,7 @@ static struct {
   mg_pool *shared;
   uint64_t serials;
   uint32_t seats;
+  mg_level level; /* as all pools were told last */
   bool has_fork_handlers;
 } life = {.lock = MG__MUTEX_INIT};
 
@@ -121,6 +122,7 @@ static mg_status life_open(mg_pool **out, const mg_config *config,
   if (pool == NULL)
     return mg__fail(err, MG_ENOMEM, "pool, %zu bytes", sizeof *pool);
   mg_pool_configure(pool, config);
+  MG__STORE(pool->level, (uint32_t)life.level);
   MG__STORE(pool->serial, ++life.serials);
   life_link(&life.open, pool);
   *out = pool;
@@ -292,6 +294,7 @@ uint64_t mg_pools_relieve_level(mg_level level) {
   uint64_t given = 0;
 
   mg__lock(&life.lock);
+  life.level = level;
   for (mg_pool *pool = life.open; pool != NULL; pool = pool->next)
     given += mg_pool_relieve_level(pool, level);
   mg__unlock(&life.lock);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "memguard/pool.h"
 #include "os.h"
 
 #define RECLAIM_NS_PER_MS 1e6
@@ -235,6 +236,8 @@ static void reclaim_do(mg_reclaim *r, mg_action action, mg_reason reason,
 
   *out = (mg_outcome){.was_done = false};
   r->hooks.act(r->hooks.ctx, action, reason, share, on_worker, out);
+  if (action == MG_ACTION_POOLS && mg_pools_relieve(share) > 0)
+    out->was_done = true;
   out->took_ms = reclaim_now_ms() - began_ms;
   out->usage_after = reclaim_usage(r, &reading);
   reclaim_measure(r, action, rss_before, live_before, reading.rss_bytes, out);

@@ -17,6 +17,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
+#include "memguard/pool.h"
 #include "os.h"
 
 #define SAMPLER_STACK_BYTES (128u * 1024u)
@@ -209,6 +210,8 @@ static void sampler_run(void *ctx) {
     if (sampler.stopping) break;
     events = sampler.events;
     mg__unlock(&sampler.lock);
+    mg__pools_follow();
+    mg_pools_tick((double)mg__os_clock_ns() / SAMPLER_NS_PER_MS);
     mg__os_events_wait(events, due_ms);
     mg__lock(&sampler.lock);
   }
@@ -387,6 +390,7 @@ static void sampler_after_fork_in_child(void) {
     atomic_store(&e->due, false);
     mg__reclaim_after_fork_in_child(e->reclaim);
   }
+  mg__pools_after_fork_in_child();
   mg__cond_reset(&sampler.changed);
   mg__signal_reset(&sampler.work);
   sampler.thread_up = sampler.worker_up = sampler.stopping = false;

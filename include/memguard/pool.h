@@ -251,7 +251,11 @@ MG_API uint64_t mg_pool_relieve(mg_pool *pool, double share);
  *  caches smaller, critical gives up all that is idle and allocates plainly from
  *  then on; normal ends all that. @return bytes given back. */
 MG_API uint64_t mg_pool_relieve_level(mg_pool *pool, mg_level level);
-/** The same for every open pool of the process. */
+/** The same for every open pool of the process; for a level also those opened
+ *  later. Monitors do this by themselves: one that runs lets time go on with each
+ *  sample; the highest level of those that are enabled is told when it changes,
+ *  and a monitor that is stopped or closed counts no more (monitor.h); reclaiming
+ *  relieves pools by the policy (reclaim.h). */
 MG_API void mg_pools_tick(double now_ms);
 MG_API uint64_t mg_pools_relieve(double share);
 MG_API uint64_t mg_pools_relieve_level(mg_level level);

@@ -70,7 +70,8 @@ typedef struct mg_reclaim_hooks {
   uint32_t actions;    /* MG_ACTION_BIT of what `act` can do at all */
   /** Does `action` to its end on the calling thread and fills the outcome's
    *  was_done, gc_ms; for a collection also freed_bytes and used_bytes (live
-   *  bytes). May block, within reason. The engine fills the rest.
+   *  bytes). May block, within reason. The engine fills the rest, and for
+   *  MG_ACTION_POOLS relieves the pools of the core (pool.h) itself, afterwards.
    *  @param share of caches or pools to give up.
    *  @param on_worker it is memguard's thread, which knows no runtime yet. */
   void (*act)(void *ctx, mg_action action, mg_reason reason, double share,

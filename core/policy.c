@@ -13,9 +13,6 @@
 #define POLICY_USEFUL 0.01
 #define POLICY_TINY 1e-9 /* 0.95 + 0.01 is no exact sum */
 
-#define POLICY_COLLECTIONS                                      \
-  (MG_ACTION_BIT(MG_ACTION_YOUNG) | MG_ACTION_BIT(MG_ACTION_FULL) | \
-   MG_ACTION_BIT(MG_ACTION_RELEASE))
 #define POLICY_HEAVY                   \
   (MG_ACTION_BIT(MG_ACTION_FULL) | MG_ACTION_BIT(MG_ACTION_RELEASE))
 #define POLICY_ALL (MG_ACTION_BIT(MG_ACTION_SHED) - 2u) /* below SHED, not NONE */
@@ -121,7 +118,7 @@ static bool policy_is_in_the_way(const mg_policy *p, uint32_t open) {
 
 static bool policy_is_refused(const mg_policy *p, mg_action action,
                               uint32_t open) {
-  if (!(POLICY_COLLECTIONS & MG_ACTION_BIT(action))) return false;
+  if (!(MG_COLLECTIONS & MG_ACTION_BIT(action))) return false;
   return !policy_has_room(p, action, MG_POLICY_BUCKET_MS) ||
          (action == MG_ACTION_YOUNG && policy_is_in_the_way(p, open));
 }
@@ -194,7 +191,7 @@ static void policy_take(mg_policy *p, mg_action action, mg_decision *out) {
 static uint32_t policy_wanted(const mg_policy_view *v) {
   uint32_t heavy = v->available & POLICY_HEAVY;
 
-  return heavy != 0 ? heavy : v->available & POLICY_COLLECTIONS;
+  return heavy != 0 ? heavy : v->available & MG_COLLECTIONS;
 }
 
 static bool policy_is_made_up(const mg_policy *p, const mg_policy_view *v) {
@@ -285,7 +282,7 @@ static void policy_end(mg_policy *p, const mg_policy_view *v,
     p->is_owed = r.was_refused && !(r.tried & policy_wanted(v));
   if (r.reason == MG_REASON_FORCED && is_useful)
     p->forced_usage = fmin(p->forced_usage, v->usage);
-  if ((r.done == 0 && !is_complete) || !(r.allowed & POLICY_COLLECTIONS)) return;
+  if ((r.done == 0 && !is_complete) || !(r.allowed & MG_COLLECTIONS)) return;
   policy_judge(&p->backoff, is_useful, r.usage, v->now_ms);
   if (r.done == 0) p->acted_ms = NAN;
   if (r.done != 0 && r.level == MG_LEVEL_CRITICAL && v->level == MG_LEVEL_CRITICAL &&
@@ -331,7 +328,7 @@ static uint32_t policy_marked(const mg_policy *p, const mg_config *config,
   if (policy_has_passed(p->acted_ms, wait_ms, v->now_ms) ||
       level > p->acted_level)
     return POLICY_ALL;
-  return v->level > p->eased_level ? POLICY_ALL & ~POLICY_COLLECTIONS : 0;
+  return v->level > p->eased_level ? POLICY_ALL & ~MG_COLLECTIONS : 0;
 }
 
 /* What a round by bytes may do. */
@@ -374,7 +371,7 @@ static void policy_note(mg_policy *p, const mg_policy_view *v) {
       break;
   }
   p->eased_level = r->level;
-  if (r->allowed & POLICY_COLLECTIONS) p->acted_level = r->level;
+  if (r->allowed & MG_COLLECTIONS) p->acted_level = r->level;
 }
 
 /* @return whether a round has begun: only with an action to try. */
@@ -511,13 +508,13 @@ static void policy_credit(mg_policy *p, mg_action action, const mg_outcome *o) {
 
   r->done |= MG_ACTION_BIT(action);
   if (action == MG_ACTION_FULL || action == MG_ACTION_RELEASE)
-    r->tried |= POLICY_COLLECTIONS & (MG_ACTION_BIT(action) - 1u); /* lesser */
+    r->tried |= MG_COLLECTIONS & (MG_ACTION_BIT(action) - 1u); /* lesser */
   r->freed_share += policy_freed(p, o);
   r->freed_bytes += o->freed_bytes;
   if (action == MG_ACTION_TRIM) r->trims++;
   r->is_trim_due = r->trims == 1 && action != MG_ACTION_TRIM &&
                    action != MG_ACTION_RELEASE; /* which trims */
-  if (r->reason != MG_REASON_BYTES && (r->allowed & POLICY_COLLECTIONS))
+  if (r->reason != MG_REASON_BYTES && (r->allowed & MG_COLLECTIONS))
     p->acted_ms = p->last_ms;
 }
 

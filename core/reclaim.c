@@ -201,12 +201,7 @@ static uint64_t reclaim_fall(uint64_t before, uint64_t after) {
 }
 
 static bool reclaim_collects(mg_action action) {
-  static const bool collects[MG_ACTIONS] = {
-#define RECLAIM_COLLECTS(id, name, bytes_per_ms, is) is,
-      MG_ACTION_MAP(RECLAIM_COLLECTS)
-#undef RECLAIM_COLLECTS
-  };
-  return collects[action];
+  return (MG_COLLECTIONS & MG_ACTION_BIT(action)) != 0;
 }
 
 /* What the hook could not measure itself. */

@@ -132,6 +132,10 @@ typedef enum mg_action {
 
 /** Bit of an action in a mask. */
 #define MG_ACTION_BIT(action) (UINT32_C(1) << (action))
+/** Mask of all actions that are collections. */
+#define MG_COLLECTIONS (UINT32_C(0) MG_ACTION_MAP(MG_ACTION_IF_COLLECTION))
+#define MG_ACTION_IF_COLLECTION(id, name, bytes_per_ms, collects) \
+  | ((collects) ? MG_ACTION_BIT(MG_ACTION_##id) : UINT32_C(0))
 
 /** X(ID, name): why a round began. The policy itself gives the first six, MANUAL
  *  and IDLE are for those who act without asking it. */

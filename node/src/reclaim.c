@@ -158,8 +158,7 @@ static void reclaim_take_collection(const mgn_reclaim *self, mg_outcome *out,
 }
 
 static bool reclaim_collects(mg_action action) {
-  return action == MG_ACTION_YOUNG || action == MG_ACTION_FULL ||
-         action == MG_ACTION_RELEASE;
+  return (MG_COLLECTIONS & MG_ACTION_BIT(action)) != 0;
 }
 
 /* @return whether there is such a thing here. */
@@ -446,9 +445,8 @@ static mgn_reclaim *reclaim_open(void *isolate) {
   self->used_before = MG_ABSENT;
   atomic_store(&self->live_bytes, MG_ABSENT);
   hooks.actions =
-      MG_ACTION_BIT(MG_ACTION_CACHES) | MG_ACTION_BIT(MG_ACTION_POOLS) |
-      MG_ACTION_BIT(MG_ACTION_TRIM) | MG_ACTION_BIT(MG_ACTION_YOUNG) |
-      MG_ACTION_BIT(MG_ACTION_FULL) | MG_ACTION_BIT(MG_ACTION_RELEASE) |
+      MG_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_CACHES) |
+      MG_ACTION_BIT(MG_ACTION_POOLS) | MG_ACTION_BIT(MG_ACTION_TRIM) |
       MG_ACTION_BIT(MG_ACTION_SHED);
   hooks.act = reclaim_act;
   hooks.live_bytes = reclaim_live_bytes;

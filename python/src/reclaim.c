@@ -24,9 +24,6 @@
 #define RECLAIM_GRACE_MS 2.0
 #define RECLAIM_WAIT_MS 5000.0 /* by hand, while another thread is at it */
 #define RECLAIM_NS_PER_MS 1e6
-#define RECLAIM_COLLECTIONS                                            \
-  (MG_ACTION_BIT(MG_ACTION_YOUNG) | MG_ACTION_BIT(MG_ACTION_FULL) |    \
-   MG_ACTION_BIT(MG_ACTION_RELEASE))
 
 /* A call into the engine, by the thread that makes it. */
 typedef struct reclaim_call {
@@ -267,7 +264,7 @@ static bool reclaim_hand_over(mgpy_reclaim *r, mgpy_job *job) {
 /* The main thread had its time already when bytes grew. */
 static bool reclaim_is_for_main(const mgpy_reclaim *r, mgpy_job *job) {
   return r == reclaim_main && job->reason != MG_REASON_BYTES &&
-         (RECLAIM_COLLECTIONS & MG_ACTION_BIT(job->action)) != 0;
+         (MG_COLLECTIONS & MG_ACTION_BIT(job->action)) != 0;
 }
 
 static void reclaim_do_on_worker(mgpy_reclaim *r, mgpy_job *job) {
@@ -371,7 +368,7 @@ static bool reclaim_has_caches(void) {
 
 /* A pending call. */
 static int reclaim_bytes_grew(void *unused) {
-  uint32_t actions = RECLAIM_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_TRIM);
+  uint32_t actions = MG_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_TRIM);
   mgpy_reclaim *r = reclaim_main;
   (void)unused;
 
@@ -447,7 +444,7 @@ static int reclaim_locks(mgpy_reclaim *r) {
 }
 
 static uint32_t reclaim_actions(void) {
-  uint32_t actions = RECLAIM_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_CACHES) |
+  uint32_t actions = MG_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_CACHES) |
                      MG_ACTION_BIT(MG_ACTION_POOLS) |
                      MG_ACTION_BIT(MG_ACTION_SHED);
 #ifdef __GLIBC__

@@ -408,8 +408,16 @@ static void test_budget_bytes(void **state) {
   cJSON_Delete(document);
 }
 
+static void test_collections(void **state) {
+  (void)state;
+  assert_int_equal(MG_COLLECTIONS, MG_ACTION_BIT(MG_ACTION_YOUNG) |
+                                       MG_ACTION_BIT(MG_ACTION_FULL) |
+                                       MG_ACTION_BIT(MG_ACTION_RELEASE));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_policy),
+                                     cmocka_unit_test(test_collections),
                                      cmocka_unit_test(test_budget_bytes)};
   return cmocka_run_group_tests_name("policy", tests, NULL, NULL);
 }

@@ -199,14 +199,9 @@ mg_plan mg_strategy_plan(mg_strategy strategy, const mg_progress *progress) {
 
 /* ---- measuring --------------------------------------------------------- */
 
-static uint64_t optimize_fall(uint64_t before, uint64_t after) {
-  if (before == MG_ABSENT || after == MG_ABSENT || before <= after) return 0;
-  return before - after;
-}
-
 uint64_t mg_freed_bytes(const mg_measure *before, const mg_measure *after) {
-  uint64_t rss = optimize_fall(before->rss_bytes, after->rss_bytes);
-  uint64_t heap = optimize_fall(before->heap_bytes, after->heap_bytes);
+  uint64_t rss = mg_fall_bytes(before->rss_bytes, after->rss_bytes);
+  uint64_t heap = mg_fall_bytes(before->heap_bytes, after->heap_bytes);
 
   return rss > heap ? rss : heap;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "memguard/optimize.h"
 #include "memguard/pool.h"
 #include "os.h"
 
@@ -195,11 +196,6 @@ static double reclaim_usage(mg_reclaim *r, mg_reading *out) {
   return usage;
 }
 
-static uint64_t reclaim_fall(uint64_t before, uint64_t after) {
-  if (before == MG_ABSENT || after == MG_ABSENT || after > before) return 0;
-  return before - after;
-}
-
 static bool reclaim_collects(mg_action action) {
   return (MG_COLLECTIONS & MG_ACTION_BIT(action)) != 0;
 }
@@ -213,13 +209,13 @@ static void reclaim_measure(const mg_reclaim *r, mg_action action,
   if (!out->was_done) return;
   if (!reclaim_collects(action)) {
     out->used_bytes = rss_before == MG_ABSENT ? 0 : rss_before;
-    out->freed_bytes = reclaim_fall(rss_before, rss_after);
+    out->freed_bytes = mg_fall_bytes(rss_before, rss_after);
   } else if (out->used_bytes == 0) {
     bool is_known = live_before != MG_ABSENT;
     uint64_t used = is_known ? live_before : rss_before;
     out->used_bytes = used == MG_ABSENT ? 0 : used;
-    out->freed_bytes = is_known ? reclaim_fall(live_before, live_after)
-                                : reclaim_fall(rss_before, rss_after);
+    out->freed_bytes = is_known ? mg_fall_bytes(live_before, live_after)
+                                : mg_fall_bytes(rss_before, rss_after);
   }
 }
 
@@ -276,15 +272,13 @@ static void reclaim_note_step(mg_reclaim *r, mg_round *round, mg_action action,
 
 /* Holds the lock on entry and return, not while it reads. */
 static void reclaim_finish_round(mg_reclaim *r, mg_round *round) {
-  uint64_t rss_fall, heap_fall;
-
   mg__unlock(&r->lock);
   round->rss_after_bytes = mg_rss_bytes();
   round->heap_after_bytes = reclaim_live(r);
   mg__lock(&r->lock);
-  rss_fall = reclaim_fall(round->rss_before_bytes, round->rss_after_bytes);
-  heap_fall = reclaim_fall(round->heap_before_bytes, round->heap_after_bytes);
-  round->freed_bytes = rss_fall > heap_fall ? rss_fall : heap_fall;
+  round->freed_bytes = mg_freed_bytes(
+      &(mg_measure){round->rss_before_bytes, round->heap_before_bytes},
+      &(mg_measure){round->rss_after_bytes, round->heap_after_bytes});
   round->number = ++r->stats.rounds;
   r->stats.freed_bytes += round->freed_bytes;
   r->stats.took_ms += round->took_ms;

@@ -58,6 +58,11 @@ double mg_usage(const mg_reading *r, const mg_config *config,
   return usage < 0 ? 0.0 : usage;
 }
 
+uint64_t mg_fall_bytes(uint64_t before, uint64_t after) {
+  if (before == MG_ABSENT || after == MG_ABSENT || after > before) return 0;
+  return before - after;
+}
+
 const char *mg_domain_name(mg_domain domain) {
   static const char *const names[] = {
 #define SAMPLE_NAME(id, name) name,

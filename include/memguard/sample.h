@@ -108,6 +108,10 @@ MG_API void mg_reading_init(mg_reading *out);
 MG_API double mg_usage(const mg_reading *reading, const mg_config *config,
                        mg_domain *out_domain);
 
+/** @return what a number of bytes fell by; 0 if it did not, or either is
+ *  MG_ABSENT. */
+MG_API uint64_t mg_fall_bytes(uint64_t before, uint64_t after);
+
 /** @return the name of the list above, or "unknown". */
 MG_API const char *mg_domain_name(mg_domain domain);
 MG_API const char *mg_level_name(mg_level level);

@@ -106,8 +106,8 @@ void mgn_reclaim_ended(mgn_env *env, uint64_t wall_ns, bool is_whole,
   live = atomic_load(&self->live_bytes);
   if (self->used_before != MG_ABSENT && live != MG_ABSENT) {
     atomic_store(&self->used_bytes, self->used_before);
-    if (self->used_before > live)
-      atomic_fetch_add(&self->freed_bytes, self->used_before - live);
+    atomic_fetch_add(&self->freed_bytes,
+                     mg_fall_bytes(self->used_before, live));
   }
   if ((flags & RECLAIM_THOROUGH) != 0) atomic_fetch_add(&self->thorough, 1);
   atomic_fetch_add(&self->collections, 1); /* last: it ends a wait */
@@ -139,11 +139,10 @@ static reclaim_mark reclaim_mark_now(const mgn_reclaim *self) {
  * is what is resident: the heap can be a small part of it, of which some garbage is
  * a large share. */
 static void reclaim_weigh(mg_outcome *out, const reclaim_mark *before) {
-  uint64_t rss = mg_rss_bytes();
+  uint64_t rss = mg_rss_bytes(), fall = mg_fall_bytes(before->rss_bytes, rss);
 
   if (rss == MG_ABSENT || before->rss_bytes == MG_ABSENT) return;
-  if (before->rss_bytes > rss + out->freed_bytes)
-    out->freed_bytes = before->rss_bytes - rss;
+  if (fall > out->freed_bytes) out->freed_bytes = fall;
   if (before->rss_bytes > out->used_bytes)
     out->used_bytes = before->rss_bytes;
 }
@@ -399,7 +398,7 @@ static void reclaim_release_here(mgn_reclaim *self, mg_outcome *out) {
   after = mgn_gc_live_bytes(self->caller);
   if (live != MG_ABSENT && after != MG_ABSENT) {
     out->used_bytes = live;
-    out->freed_bytes = live > after ? live - after : 0;
+    out->freed_bytes = mg_fall_bytes(live, after);
     atomic_store(&self->live_bytes, after);
   }
   (void)reclaim_trim();

@@ -80,11 +80,6 @@ static uint64_t reclaim_blocks_bytes(void) {
   return reclaim_sum(bytes.large_bytes, heap.used_bytes);
 }
 
-static uint64_t reclaim_fall(uint64_t before, uint64_t after) {
-  if (before == MG_ABSENT || after == MG_ABSENT || after > before) return 0;
-  return before - after;
-}
-
 /* ---- actions; with the GIL --------------------------------------------- */
 
 /* Whether the host allows it: who turned its collector off is not overruled
@@ -136,7 +131,7 @@ static void reclaim_do_collection(mgpy_reclaim *r, mgpy_job *job) {
   out->was_done = reclaim_collect(r, generation, &out->gc_ms);
   if (!out->was_done || before == MG_ABSENT) return;
   out->used_bytes = before;
-  out->freed_bytes = reclaim_fall(before, reclaim_blocks_bytes());
+  out->freed_bytes = mg_fall_bytes(before, reclaim_blocks_bytes());
 }
 
 static void reclaim_trim(void) {
@@ -152,7 +147,7 @@ static void reclaim_do_release(mgpy_reclaim *r, mgpy_job *job) {
   reclaim_do_collection(r, job);
   reclaim_trim();
   if (!job->out.was_done) return;
-  fall = reclaim_fall(before, mg_rss_bytes());
+  fall = mg_fall_bytes(before, mg_rss_bytes());
   if (fall > job->out.freed_bytes) job->out.freed_bytes = fall;
   if (before != MG_ABSENT) job->out.used_bytes = before;
 }

@@ -1,8 +1,6 @@
 /* decide.c - the pure decisions of the core, as functions for memguard.decide. */
 #include "memguard_python.h"
 
-#include <string.h>
-
 #include "memguard/advice.h"
 #include "memguard/level.h"
 #include "memguard/policy.h"
@@ -205,17 +203,15 @@ static PyObject *decide_pool_trim(PyObject *module, PyObject *args) {
 
 static PyObject *decide_pool_cache_limit(PyObject *module, PyObject *args) {
   unsigned long long class_bytes, cache_bytes;
-  const char *name;
-  (void)module;
+  PyObject *name;
+  mg_level level;
 
-  if (!PyArg_ParseTuple(args, "KKs:pool_cache_limit", &class_bytes,
-                        &cache_bytes, &name))
+  if (!PyArg_ParseTuple(args, "KKO:pool_cache_limit", &class_bytes,
+                        &cache_bytes, &name) ||
+      mgpy_level_read(PyModule_GetState(module), name, &level) < 0)
     return NULL;
-  for (int level = 0; level < MG_LEVELS; level++)
-    if (strcmp(name, mg_level_name((mg_level)level)) == 0)
-      return PyLong_FromUnsignedLong(
-          mg_pool_cache_limit(class_bytes, cache_bytes, (mg_level)level));
-  return PyErr_Format(PyExc_ValueError, "there is no level %s", name);
+  return PyLong_FromUnsignedLongLong(
+      mg_pool_cache_limit(class_bytes, cache_bytes, level));
 }
 
 static PyObject *decide_pool_cache_next(PyObject *module, PyObject *args) {

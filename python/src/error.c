@@ -155,25 +155,6 @@ PyObject *mgpy_raise_format(mgpy_state *state, mg_status status,
   return error_raise(state, status, 0, message);
 }
 
-const char *mgpy_name(mgpy_state *state, PyObject *object, const char *what) {
-  const char *text;
-  Py_ssize_t bytes;
-
-  if (!PyUnicode_Check(object)) {
-    mgpy_raise_format(state, MG_ETYPE, "%s is %R, allowed: a str", what,
-                      object);
-    return NULL;
-  }
-  text = PyUnicode_AsUTF8AndSize(object, &bytes);
-  if (text != NULL && strlen(text) == (size_t)bytes) return text;
-  if (text == NULL && !PyErr_ExceptionMatches(PyExc_UnicodeError)) return NULL;
-  PyErr_Clear();
-  mgpy_raise_format(state, MG_EINVAL,
-                    "%s is %R, allowed: text without NUL and surrogates", what,
-                    object);
-  return NULL;
-}
-
 /* ---- interruptions ----------------------------------------------------- */
 
 void mgpy_keep_interrupt(PyObject **first) {

@@ -131,15 +131,28 @@ PyObject *mgpy_raise(mgpy_state *state, const mg_error *err);
  *  @return NULL. */
 PyObject *mgpy_raise_format(mgpy_state *state, mg_status status,
                             const char *format, ...);
-/** A name given by the host as UTF-8 [borrowed from `object`]. Raises ETYPE if it
- *  is not a str, EINVAL for a NUL or a surrogate in it. @return NULL on error. */
-const char *mgpy_name(mgpy_state *state, PyObject *object, const char *what);
 
 /** KeyboardInterrupt and its like must not end work halfway: keeps the raised
  *  exception in `first`, unless one is there already, for the end of it. */
 void mgpy_keep_interrupt(PyObject **first);
 /** Raises what was kept. @param interrupt [owned, may be NULL]. @return 0 or -1. */
 int mgpy_raise_interrupt(PyObject *interrupt);
+
+/* ---- name.c ------------------------------------------------------------ */
+
+/** A name given by the host as UTF-8 [borrowed from `object`]. Raises ETYPE if it
+ *  is not a str, EINVAL for a NUL or a surrogate in it. @return NULL on error. */
+const char *mgpy_name(mgpy_state *state, PyObject *object, const char *what);
+/** The number of the name that `object` is, from `first` to below `count`.
+ *  @return -1 and an error that tells `what` it is and the names allowed. */
+int mgpy_name_find(mgpy_state *state, PyObject *object, const char *what,
+                   const char *(*name_of)(int), int first, int count);
+/** @return 0, or -1 and an error. */
+int mgpy_level_read(mgpy_state *state, PyObject *object, mg_level *out);
+int mgpy_action_read(mgpy_state *state, PyObject *object, mg_action *out);
+/** A sequence of names, as a mask. @param refusal what to raise if it is none. */
+int mgpy_actions_read(mgpy_state *state, PyObject *object, const char *refusal,
+                      uint32_t *out);
 
 /* ---- config.c ---------------------------------------------------------- */
 

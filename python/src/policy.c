@@ -1,8 +1,6 @@
 /* policy.c - mg_policy as an object, for memguard.decide. */
 #include "memguard_python.h"
 
-#include <string.h>
-
 #include "memguard/policy.h"
 
 typedef struct policy_object {
@@ -41,57 +39,6 @@ static void policy_dealloc(PyObject *self) {
   Py_DECREF(type);
 }
 
-/* ---- names --------------------------------------------------------------- */
-
-static int policy_read_level(mgpy_state *state, PyObject *object,
-                             mg_level *out) {
-  const char *name = mgpy_name(state, object, "level");
-
-  if (name == NULL) return -1;
-  for (int level = 0; level < MG_LEVELS; level++)
-    if (strcmp(name, mg_level_name((mg_level)level)) == 0) {
-      *out = (mg_level)level;
-      return 0;
-    }
-  mgpy_raise_format(state, MG_EINVAL,
-                    "level is '%s', allowed: normal, elevated, high, critical",
-                    name);
-  return -1;
-}
-
-static int policy_read_action(mgpy_state *state, PyObject *object,
-                              mg_action *out) {
-  const char *name = mgpy_name(state, object, "action");
-
-  if (name == NULL) return -1;
-  for (int i = MG_ACTION_NONE + 1; i < MG_ACTIONS; i++)
-    if (strcmp(name, mg_action_name((mg_action)i)) == 0) {
-      *out = (mg_action)i;
-      return 0;
-    }
-  mgpy_raise_format(state, MG_EINVAL,
-                    "action is '%s', allowed: caches, pools, trim, young, "
-                    "full, release, shed",
-                    name);
-  return -1;
-}
-
-static int policy_read_actions(mgpy_state *state, PyObject *object,
-                               uint32_t *out) {
-  PyObject *names = PySequence_Fast(object, "available must be a sequence");
-  mg_action action;
-  int st = 0;
-
-  if (names == NULL) return -1;
-  *out = 0;
-  for (Py_ssize_t i = 0; st == 0 && i < PySequence_Fast_GET_SIZE(names); i++) {
-    st = policy_read_action(state, PySequence_Fast_GET_ITEM(names, i), &action);
-    if (st == 0) *out |= MG_ACTION_BIT(action);
-  }
-  Py_DECREF(names);
-  return st;
-}
-
 /* ---- methods ------------------------------------------------------------- */
 
 /* _next(now_ms, usage, level, limit_bytes, grown_bytes, available) */
@@ -103,10 +50,11 @@ static PyObject *policy_next(PyObject *object, PyObject *args) {
 
   if (!PyArg_ParseTuple(args, "ddOOOO:_next", &v.now_ms, &v.usage, &level,
                         &limit, &grown, &available) ||
-      policy_read_level(self->state, level, &v.level) < 0 ||
+      mgpy_level_read(self->state, level, &v.level) < 0 ||
       mgpy_number_read(limit, &v.limit_bytes) < 0 ||
       mgpy_number_read(grown, &v.grown_bytes) < 0 ||
-      policy_read_actions(self->state, available, &v.available) < 0)
+      mgpy_actions_read(self->state, available, "available must be a sequence",
+                        &v.available) < 0)
     return NULL;
   d = mg_policy_next(&self->policy, &self->config, &v);
   return Py_BuildValue("(ssOdNN)", mg_action_name(d.action),
@@ -127,7 +75,7 @@ static PyObject *policy_done(PyObject *object, PyObject *args) {
 
   if (!PyArg_ParseTuple(args, "OpddOOdd:_done", &name, &was_done, &o.took_ms,
                         &o.gc_ms, &freed, &used, &o.usage_after, &now_ms) ||
-      policy_read_action(self->state, name, &action) < 0 ||
+      mgpy_action_read(self->state, name, &action) < 0 ||
       mgpy_number_read(freed, &o.freed_bytes) < 0 ||
       mgpy_number_read(used, &o.used_bytes) < 0)
     return NULL;
@@ -151,7 +99,7 @@ static PyObject *policy_may_collect(PyObject *object, PyObject *args) {
   mg_level level;
 
   if (!PyArg_ParseTuple(args, "Odd:may_collect", &name, &gc_ms, &now_ms) ||
-      policy_read_level(self->state, name, &level) < 0)
+      mgpy_level_read(self->state, name, &level) < 0)
     return NULL;
   return PyBool_FromLong(mg_policy_may_collect(&self->policy, &self->config,
                                                level, gc_ms, now_ms));

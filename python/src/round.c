@@ -3,10 +3,6 @@
  * Keys are the fields of mg_round, mg_step and mg_reclaim_stats; None is absent. */
 #include "memguard_python.h"
 
-#include <string.h>
-
-#define ROUND_UNKNOWN -1
-
 static mgpy_core *round_core(PyObject *self) {
   mgpy_monitor *m = (mgpy_monitor *)self;
 
@@ -74,58 +70,8 @@ static PyObject *round_actions(const mg_reclaim_stats *stats) {
   return made;
 }
 
-/* ---- names --------------------------------------------------------------- */
-
-/* The number of the name that `object` is, of `count`, from the second on; or
- * ROUND_UNKNOWN and an error. The first means "none". */
-static int round_named(mgpy_state *state, PyObject *object, const char *what,
-                       const char *(*name_of)(int), int count) {
-  const char *name = mgpy_name(state, object, what);
-  PyObject *allowed;
-
-  if (name == NULL) return ROUND_UNKNOWN;
-  for (int i = 1; i < count; i++)
-    if (strcmp(name_of(i), name) == 0) return i;
-  allowed = PyUnicode_FromString(name_of(1));
-  for (int i = 2; allowed != NULL && i < count; i++) {
-    PyObject *longer = PyUnicode_FromFormat("%U, %s", allowed, name_of(i));
-    Py_DECREF(allowed);
-    allowed = longer;
-  }
-  if (allowed != NULL)
-    mgpy_raise_format(state, MG_EINVAL, "%s %R, allowed: %U", what, object,
-                      allowed);
-  Py_XDECREF(allowed);
-  return ROUND_UNKNOWN;
-}
-
-static const char *round_action_name(int action) {
-  return mg_action_name((mg_action)action);
-}
-
 static const char *round_reason_name(int reason) {
   return mg_reason_name((mg_reason)reason);
-}
-
-/* @return the bits, or 0 and an error. */
-static uint32_t round_action_bits(mgpy_state *state, PyObject *names) {
-  PyObject *list = PySequence_Fast(names, "actions must be a sequence");
-  uint32_t bits = 0;
-
-  if (list == NULL) return 0;
-  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++) {
-    int action = round_named(state, PySequence_Fast_GET_ITEM(list, i), "action",
-                             round_action_name, MG_ACTIONS);
-    if (action == ROUND_UNKNOWN) {
-      bits = 0;
-      goto done;
-    }
-    bits |= MG_ACTION_BIT(action);
-  }
-  if (bits == 0) mgpy_raise_format(state, MG_EINVAL, "no action is given");
-done:
-  Py_DECREF(list);
-  return bits;
 }
 
 /* ---- methods of Monitor -------------------------------------------------- */
@@ -142,11 +88,14 @@ PyObject *mgpy_monitor_reclaim(PyObject *self, PyObject *args) {
   if (core == NULL || !PyArg_ParseTuple(args, "OOd:_reclaim", &actions,
                                         &reason_object, &share))
     return NULL;
-  bits = round_action_bits(core->state, actions);
-  if (bits == 0) return NULL;
-  reason = round_named(core->state, reason_object, "reason", round_reason_name,
-                       MG_REASONS);
-  if (reason == ROUND_UNKNOWN) return NULL;
+  if (mgpy_actions_read(core->state, actions, "actions must be a sequence",
+                        &bits) < 0)
+    return NULL;
+  if (bits == 0)
+    return mgpy_raise_format(core->state, MG_EINVAL, "no action is given");
+  reason = mgpy_name_find(core->state, reason_object, "reason",
+                          round_reason_name, MG_REASON_NONE + 1, MG_REASONS);
+  if (reason < 0) return NULL;
   if (!(share >= 0.0 && share <= 1.0))
     return mgpy_raise_format(core->state, MG_ERANGE,
                              "share is %R, allowed: 0.0 to 1.0",

@@ -3,7 +3,6 @@
 #include "memguard_python.h"
 
 #include <math.h>
-#include <string.h>
 #include <time.h>
 
 #include "memguard/tune.h"
@@ -46,31 +45,18 @@ static int tune_read_profiles(mgpy_state *state, PyObject *object,
   return st;
 }
 
-static int tune_read_level(mgpy_state *state, PyObject *object, mg_level *out) {
-  const char *name = mgpy_name(state, object, "level");
-
-  if (name == NULL) return -1;
-  for (int level = 0; level < MG_LEVELS; level++)
-    if (strcmp(name, mg_level_name((mg_level)level)) == 0) {
-      *out = (mg_level)level;
-      return 0;
-    }
-  mgpy_raise_format(state, MG_EINVAL,
-                    "level is '%s', allowed: normal, elevated, high, critical",
-                    name);
-  return -1;
+static const char *tune_step_name(int step) {
+  return mg_freeze_step_name((mg_freeze_step)step);
 }
 
 static int tune_read_step(mgpy_state *state, PyObject *object,
                           mg_freeze_step *out) {
-  const char *name = mgpy_name(state, object, "step");
+  int step = mgpy_name_find(state, object, "step", tune_step_name,
+                            MG_FREEZE_PASS, MG_FREEZE_SWEEP + 1);
 
-  if (name == NULL) return -1;
-  for (*out = MG_FREEZE_PASS; *out <= MG_FREEZE_SWEEP; ++*out)
-    if (strcmp(name, mg_freeze_step_name(*out)) == 0) return 0;
-  mgpy_raise_format(state, MG_EINVAL, "step is '%s', allowed: pass, young, sweep",
-                    name);
-  return -1;
+  if (step < 0) return -1;
+  *out = (mg_freeze_step)step;
+  return 0;
 }
 
 /* ---- life ---------------------------------------------------------------- */
@@ -192,7 +178,7 @@ static PyObject *tune_freeze(PyObject *object, PyObject *args) {
                         &collected, &level, &is_idle) ||
       mgpy_number_read(live, &v.live) < 0 ||
       mgpy_number_read(collected, &v.full_collected) < 0 ||
-      tune_read_level(self->state, level, &v.level) < 0)
+      mgpy_level_read(self->state, level, &v.level) < 0)
     return NULL;
   v.is_idle = is_idle != 0;
   return PyUnicode_FromString(

@@ -138,9 +138,9 @@ def test_history_and_bad_input(monitor: MemoryMonitor) -> None:
         monitor.get_reclaim_history(0)
     with pytest.raises(memguard.ConfigTypeError):
         monitor.get_reclaim_history("all")  # type: ignore[arg-type]
-    with pytest.raises(memguard.InvalidError, match="action 'all', allowed: caches, "):
+    with pytest.raises(memguard.InvalidError, match="action is 'all', allowed: caches, "):
         monitor._reclaim(("all",), "manual", 0.0)
-    with pytest.raises(memguard.InvalidError, match="reason 'none', allowed: bytes"):
+    with pytest.raises(memguard.InvalidError, match="reason is 'none', allowed: bytes"):
         monitor._reclaim(("full",), "none", 0.0)
     with pytest.raises(memguard.InvalidError, match="no action"):
         monitor._reclaim((), "manual", 0.0)

@@ -66,3 +66,5 @@ def test_bad_names() -> None:
         tuner.freeze({**view, "level": "odd"})
     with pytest.raises(memguard.InvalidError, match="allowed: pass, young"):
         tuner.frozen("none", view, 0)
+    with pytest.raises(memguard.InvalidError, match="level is 'odd', allowed: normal"):
+        decide.pool_cache_limit(64, 1024, "odd")

@@ -30,9 +30,11 @@ static struct timespec linux_timespec(uint64_t ns) {
                            .tv_nsec = (long)(ns % 1000000000u)};
 }
 
-uint64_t mg__os_clock_ns(void) {
-  return linux_clock_ns(CLOCK_MONOTONIC);
-}
+uint64_t mg_clock_ns(void) { return linux_clock_ns(CLOCK_MONOTONIC); }
+
+double mg_clock_ms(void) { return (double)mg_clock_ns() / 1e6; }
+
+uint64_t mg__os_clock_ns(void) { return mg_clock_ns(); }
 
 uint64_t mg__os_unix_ms(void) {
   return linux_clock_ns(CLOCK_REALTIME) / 1000000u;

@@ -14,6 +14,12 @@
 extern "C" {
 #endif
 
+/** The monotonic clock, that of samples and pauses: CLOCK_MONOTONIC. Does not
+ *  jump, may stand still while suspended. Cheap, no system call as a rule. */
+MG_API uint64_t mg_clock_ns(void);
+/** The same in milliseconds. */
+MG_API double mg_clock_ms(void);
+
 /** Resident set of this process in bytes, read now (below 1 us); MG_ABSENT
  *  without /proc. */
 MG_API uint64_t mg_rss_bytes(void);

@@ -6,7 +6,6 @@
 #include "memguard_node.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 /* ---- slots ---------------------------------------------------------------- */
 
@@ -112,7 +111,6 @@ static napi_value buffer_should_flush_at(napi_env env,
 
 /* buffersUpdate(manager, pressure): for buffers that no monitor drives */
 static napi_value buffers_update(napi_env env, napi_callback_info info) {
-  struct timespec now;
   mgn_manager *self;
   double pressure;
   napi_value v[2];
@@ -120,9 +118,7 @@ static napi_value buffers_update(napi_env env, napi_callback_info info) {
   if (!mgn_arguments(env, info, 2, v, NULL)) return NULL;
   self = mgn_manager_of(env, v[0]);
   if (self == NULL || !mgn_number_of(env, v[1], &pressure)) return NULL;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  mg_buffers_update(mg_manager_buffers(self->core), pressure,
-                    (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6);
+  mg_buffers_update(mg_manager_buffers(self->core), pressure, mg_clock_ms());
   return mgn_undefined(env);
 }
 

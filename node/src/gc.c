@@ -93,20 +93,18 @@ void mgn_gc_press(void *isolate, mgn_pressure pressure) {
   gc_found.press(isolate, (int)pressure);
 }
 
-static uint64_t gc_clock_ns(clockid_t clock) {
+static uint64_t gc_cpu_clock_ns(void) {
   struct timespec now;
 
-  clock_gettime(clock, &now);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* A thread's CPU clock is a system call: two of them cost a minor collection,
  * of which there are thousands, four times what all the rest does. */
 static mgn_gc_clocks gc_clocks(uint32_t kind) {
-  return (mgn_gc_clocks){gc_clock_ns(CLOCK_MONOTONIC),
-                         kind < GC_MINORS
-                             ? MG_ABSENT
-                             : gc_clock_ns(CLOCK_THREAD_CPUTIME_ID)};
+  return (mgn_gc_clocks){mg_clock_ns(),
+                         kind < GC_MINORS ? MG_ABSENT : gc_cpu_clock_ns()};
 }
 
 /* Kind of a v8::GCType, which is one bit; MGN_GC_KINDS or more if unknown. */
@@ -295,7 +293,7 @@ static napi_value gc_read(napi_env env, napi_callback_info info) {
   for (uint32_t kind = 0; kind < MGN_GC_KINDS; kind++)
     out = gc_write(out, gc->pauses, kind);
   out = gc_write(out, gc->collections, MG_PAUSE_KINDS);
-  *out = (double)mg_pauses_seconds(gc->pauses, gc_clock_ns(CLOCK_MONOTONIC),
+  *out = (double)mg_pauses_seconds(gc->pauses, mg_clock_ns(),
                                    GC_WINDOW_SECONDS, 0.95);
   return mgn_undefined(env);
 }
@@ -311,7 +309,7 @@ static napi_value gc_hooked(napi_env env, napi_callback_info info) {
 
 /* gcRecord(type, agoNs, durationNs): a pause that began `agoNs` ago */
 static napi_value gc_record(napi_env env, napi_callback_info info) {
-  uint64_t now_ns = gc_clock_ns(CLOCK_MONOTONIC), type, ago_ns, wall_ns;
+  uint64_t now_ns = mg_clock_ns(), type, ago_ns, wall_ns;
   napi_value v[3];
   uint32_t kind;
   mgn_env *self;

@@ -115,13 +115,6 @@ void mgn_reclaim_ended(mgn_env *env, uint64_t wall_ns, bool is_whole,
 
 /* ---- measuring ------------------------------------------------------------ */
 
-static double reclaim_now_ms(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / RECLAIM_NS_PER_MS;
-}
-
 /* Sums before an action. */
 typedef struct reclaim_mark {
   uint64_t rss_bytes, freed_bytes, gc_ns, collections, thorough;
@@ -178,11 +171,11 @@ static bool reclaim_goes_on(mgn_reclaim *self, double until_ms) {
 
   nanosleep(&tick, NULL);
   return atomic_load(&self->awake) != 0 && atomic_load(&self->hurried) == 0 &&
-         reclaim_now_ms() < until_ms;
+         mg_clock_ms() < until_ms;
 }
 
 static void reclaim_let_sweep(mgn_reclaim *self) {
-  double until_ms = reclaim_now_ms() + RECLAIM_SWEEP_MS;
+  double until_ms = mg_clock_ms() + RECLAIM_SWEEP_MS;
 
   while (reclaim_goes_on(self, until_ms)) continue;
 }
@@ -224,14 +217,14 @@ static bool reclaim_tell_v8(mgn_reclaim *self, mgn_pressure pressure) {
  * the loop or where JS allocates. */
 static bool reclaim_await_v8(mgn_reclaim *self, bool is_critical,
                              const reclaim_mark *before) {
-  double began_ms = reclaim_now_ms();
+  double began_ms = mg_clock_ms();
 
   while (is_critical
              ? atomic_load(&self->thorough) == before->thorough
              : atomic_load(&self->collections) == before->collections) {
     if (!reclaim_goes_on(self, began_ms + RECLAIM_GC_MS)) return false;
     if (is_critical || !atomic_load(&self->is_blocked) ||
-        reclaim_now_ms() < began_ms + RECLAIM_JS_MS)
+        mg_clock_ms() < began_ms + RECLAIM_JS_MS)
       continue;
     is_critical = true;
     if (!reclaim_tell_v8(self, MGN_PRESSURE_CRITICAL)) return false;
@@ -277,8 +270,8 @@ static bool reclaim_is_answered(mgn_reclaim *self) {
 static void reclaim_post(mgn_reclaim *self, mg_action action, mg_reason reason,
                          double share, mg_outcome *out) {
   double until_ms =
-      reclaim_now_ms() + (atomic_load(&self->is_blocked) ? RECLAIM_BLOCKED_MS
-                                                         : RECLAIM_JS_MS);
+      mg_clock_ms() + (atomic_load(&self->is_blocked) ? RECLAIM_BLOCKED_MS
+                                                      : RECLAIM_JS_MS);
 
   pthread_mutex_lock(&self->lock);
   self->request[action] = (reclaim_request){reason, share};

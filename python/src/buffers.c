@@ -4,8 +4,6 @@
  * Methods that start with an underscore are for python/memguard only. */
 #include "memguard_python.h"
 
-#include <time.h>
-
 /* ---- life -------------------------------------------------------------- */
 
 static mgpy_core *buffers_core(PyObject *self) {
@@ -115,13 +113,6 @@ int mgpy_buffers_should_flush(mgpy_buffers *self, PyObject *name,
   return should;
 }
 
-static double buffers_now_ms(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
 /* Reads a pressure, 0.0 to 1.0. @return 0, or -1 and an error. */
 static int buffers_pressure(mgpy_state *state, PyObject *object, double *out) {
   *out = PyFloat_AsDouble(object);
@@ -155,7 +146,7 @@ static PyObject *buffers_should_flush(PyObject *self, PyObject *args,
       return NULL;
     /* Alone, the host's pressure is all there is to size buffers by. */
     if (core->monitor == NULL)
-      mg_buffers_update(core->buffers, pressure, buffers_now_ms());
+      mg_buffers_update(core->buffers, pressure, mg_clock_ms());
   }
   should = mgpy_buffers_should_flush(
       (mgpy_buffers *)self, name, pressure_object == Py_None ? NULL : &pressure);

@@ -24,14 +24,14 @@
 
 /* ---- the callback ------------------------------------------------------ */
 
-static uint64_t gc_clock_ns(clockid_t clock) {
+static uint64_t gc_cpu_clock_ns(void) {
   struct timespec now;
 
-  if (clock_gettime(clock, &now) != 0) return MG_ABSENT;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0) return MG_ABSENT;
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* MG_ABSENT if a clock failed or went back: a finalizer may fork, and the CPU
+/* MG_ABSENT if the clock failed or went back: a finalizer may fork, and the CPU
  * clock of the child's thread starts anew. */
 static uint64_t gc_since_ns(uint64_t began_ns, uint64_t now_ns) {
   if (began_ns == MG_ABSENT || now_ns == MG_ABSENT || now_ns < began_ns)
@@ -62,17 +62,15 @@ static uint64_t gc_cpu_ns(mgpy_gc *gc, uint64_t wall_ns) {
 
   if (wall_ns < GC_SHORT_NS) return wall_ns;
   began_ns = atomic_load_explicit(&gc->began_cpu_ns, memory_order_relaxed);
-  cpu_ns = gc_since_ns(began_ns, gc_clock_ns(CLOCK_THREAD_CPUTIME_ID));
+  cpu_ns = gc_since_ns(began_ns, gc_cpu_clock_ns());
   /* The clocks are read one after the other. */
   return cpu_ns != MG_ABSENT && cpu_ns > wall_ns ? wall_ns : cpu_ns;
 }
 
 static void gc_started(mgpy_gc *gc) {
-  atomic_store_explicit(&gc->began_cpu_ns,
-                        gc_clock_ns(CLOCK_THREAD_CPUTIME_ID),
+  atomic_store_explicit(&gc->began_cpu_ns, gc_cpu_clock_ns(),
                         memory_order_relaxed);
-  atomic_store_explicit(&gc->began_ns, gc_clock_ns(CLOCK_MONOTONIC),
-                        memory_order_relaxed);
+  atomic_store_explicit(&gc->began_ns, mg_clock_ns(), memory_order_relaxed);
   atomic_store_explicit(&gc->is_running, true, memory_order_release);
 }
 
@@ -89,7 +87,7 @@ static void gc_note_long(mgpy_gc *gc, const mg_pause *pause) {
 static void gc_stopped(mgpy_state *state, PyObject *info) {
   mgpy_gc *gc = &state->gc;
   mg_pause pause = {0};
-  uint64_t generation, long_ns, now_ns = gc_clock_ns(CLOCK_MONOTONIC);
+  uint64_t generation, long_ns, now_ns = mg_clock_ns();
 
   /* A host may have put the callback twice into its list: it counts once. */
   if (!atomic_exchange_explicit(&gc->is_running, false, memory_order_acquire))
@@ -211,8 +209,8 @@ static double gc_ms(uint64_t ns) { return (double)ns / GC_NS_PER_MS; }
 static PyObject *gc_seconds(const mg_pauses *pauses, uint32_t kind) {
   if (kind < MG_PAUSE_KINDS) Py_RETURN_NONE;
   if (pauses == NULL) return PyFloat_FromDouble(0);
-  return PyFloat_FromDouble(gc_ms(mg_pauses_seconds(
-      pauses, gc_clock_ns(CLOCK_MONOTONIC), GC_SECONDS, 0.95)));
+  return PyFloat_FromDouble(
+      gc_ms(mg_pauses_seconds(pauses, mg_clock_ns(), GC_SECONDS, 0.95)));
 }
 
 /* _gc_pauses(generation or None): the dict of get_gc_stats(). */

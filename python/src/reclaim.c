@@ -40,13 +40,6 @@ static mgpy_state *reclaim_state(mgpy_reclaim *r) {
   return (mgpy_state *)((char *)r - offsetof(mgpy_state, reclaim));
 }
 
-static double reclaim_now_ms(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / RECLAIM_NS_PER_MS;
-}
-
 /* ---- what is measured -------------------------------------------------- */
 
 static uint64_t reclaim_sum(uint64_t a, uint64_t b) {
@@ -108,7 +101,7 @@ static PyObject *reclaim_call_python(const char *module_name, const char *name,
 static bool reclaim_collect(mgpy_reclaim *r, int generation, double *gc_ms) {
   mgpy_gc *gc = &reclaim_state(r)->gc;
   uint64_t before = atomic_load(&gc->count);
-  double began_ms = reclaim_now_ms();
+  double began_ms = mg_clock_ms();
   PyObject *found;
 
   if (atomic_load(&gc->is_running)) return false;
@@ -117,7 +110,7 @@ static bool reclaim_collect(mgpy_reclaim *r, int generation, double *gc_ms) {
   Py_DECREF(found);
   if (before == atomic_load(&gc->count) && mgpy_gc_observes(gc)) return false;
   if (generation == 2) mgpy_allocator_collected(atomic_load(&r->listener));
-  *gc_ms += reclaim_now_ms() - began_ms;
+  *gc_ms += mg_clock_ms() - began_ms;
   return true;
 }
 
@@ -225,14 +218,10 @@ static int reclaim_take_over(void *unused) {
 }
 
 static struct timespec reclaim_deadline(double ms) {
-  struct timespec at;
-  long ns;
+  uint64_t at_ns = mg_clock_ns() + (uint64_t)(ms * RECLAIM_NS_PER_MS);
 
-  clock_gettime(CLOCK_MONOTONIC, &at);
-  ns = at.tv_nsec + (long)(ms * RECLAIM_NS_PER_MS);
-  at.tv_sec += ns / 1000000000;
-  at.tv_nsec = ns % 1000000000;
-  return at;
+  return (struct timespec){.tv_sec = (time_t)(at_ns / 1000000000u),
+                           .tv_nsec = (long)(at_ns % 1000000000u)};
 }
 
 /* Without the GIL. @return whether the main thread did it. */

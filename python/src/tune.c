@@ -3,7 +3,6 @@
 #include "memguard_python.h"
 
 #include <math.h>
-#include <time.h>
 
 #include "memguard/tune.h"
 
@@ -280,16 +279,14 @@ static PyObject *tune_window(PyObject *module, PyObject *seconds_object) {
       ((mgpy_state *)PyModule_GetState(module))->gc.pauses;
   mg_pause_stats all = {0}, full = {0};
   unsigned long seconds = PyLong_AsUnsignedLong(seconds_object);
-  struct timespec now = {0};
   uint64_t longest_ns = 0;
 
   if (PyErr_Occurred()) return NULL;
-  if (pauses != NULL && clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+  if (pauses != NULL) {
     mg_pauses_read(pauses, MG_PAUSE_KINDS, &all);
     mg_pauses_read(pauses, TUNE_FULL, &full);
-    longest_ns = mg_pauses_seconds(
-        pauses, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
-        (uint32_t)seconds, 0.95);
+    longest_ns =
+        mg_pauses_seconds(pauses, mg_clock_ns(), (uint32_t)seconds, 0.95);
   }
   return Py_BuildValue("(KdKdKd)", (unsigned long long)all.count,
                        (double)all.cpu_ns / TUNE_NS_PER_MS,

@@ -252,6 +252,8 @@ static void test_clock(void **state) {
   (void)state;
   usleep(2000);
   assert_true(mg__os_clock_ns() >= first + 2000000);
+  assert_true(mg_clock_ns() >= first + 2000000);
+  assert_true(mg_clock_ms() >= (double)first / 1e6 + 2.0);
   assert_true(unix_ms > UINT64_C(1700000000000)); /* November 2023 */
 }
 

@@ -1,6 +1,9 @@
-/* os/linux_memory.c - pages of the pool. */
+/* os/linux_memory.c - pages of the pool, and those that malloc holds. */
 #include "os.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,4 +28,13 @@ void mg__os_discard(void *block, size_t bytes) {
 
 bool mg__os_forbid(void *block, size_t bytes) {
   return mprotect(block, bytes, PROT_NONE) == 0;
+}
+
+bool mg_trim_malloc(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+  return true;
+#else
+  return false;
+#endif
 }

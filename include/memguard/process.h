@@ -24,6 +24,11 @@ MG_API double mg_clock_ms(void);
  *  without /proc. */
 MG_API uint64_t mg_rss_bytes(void);
 
+/** Gives the pages that malloc holds but does not use back to the system. May take
+ *  some ms; other threads wait only where they use malloc meanwhile. @return false
+ *  if this C library cannot. */
+MG_API bool mg_trim_malloc(void);
+
 /** Everything of a reading that the kernel knows; the heap fields stay
  *  MG_ABSENT. About 20 us. */
 MG_API void mg_read_process(mg_reading *out);

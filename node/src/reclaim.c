@@ -24,10 +24,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 #define RECLAIM_TICK_NS 1000000
 #define RECLAIM_JS_MS 50.0     /* for an answer of the event loop */
 #define RECLAIM_BLOCKED_MS 5.0 /* the same, after it did not come last time */
@@ -153,16 +149,6 @@ static bool reclaim_collects(mg_action action) {
   return (MG_COLLECTIONS & MG_ACTION_BIT(action)) != 0;
 }
 
-/* @return whether there is such a thing here. */
-static bool reclaim_trim(void) {
-#ifdef __GLIBC__
-  malloc_trim(0);
-  return true;
-#else
-  return false;
-#endif
-}
-
 /* ---- on the worker --------------------------------------------------------- */
 
 /* One turn of a wait for the JS thread. @return whether it is worth another. */
@@ -244,7 +230,7 @@ static void reclaim_press(mgn_reclaim *self, bool is_critical,
       !reclaim_await_v8(self, is_critical, &before))
     return;
   reclaim_let_sweep(self);
-  (void)reclaim_trim();
+  (void)mg_trim_malloc();
   reclaim_take_collection(self, out, &before);
   reclaim_weigh(out, &before);
 }
@@ -305,7 +291,7 @@ static void reclaim_act_far(mgn_reclaim *self, mg_action action,
   }
   reclaim_post(self, action, reason, share, out);
   if (!out->was_done || !reclaim_collects(action)) return;
-  (void)reclaim_trim();
+  (void)mg_trim_malloc();
   reclaim_weigh(out, &before);
 }
 
@@ -394,7 +380,7 @@ static void reclaim_release_here(mgn_reclaim *self, mg_outcome *out) {
     out->freed_bytes = mg_fall_bytes(live, after);
     atomic_store(&self->live_bytes, after);
   }
-  (void)reclaim_trim();
+  (void)mg_trim_malloc();
   reclaim_weigh(out, &before);
 }
 
@@ -408,14 +394,14 @@ static void reclaim_act_here(mgn_reclaim *self, mg_action action,
   }
   reclaim_call(self->caller, action, reason, share, out);
   if (!out->was_done || !reclaim_collects(action)) return;
-  if (action == MG_ACTION_RELEASE) (void)reclaim_trim();
+  if (action == MG_ACTION_RELEASE) (void)mg_trim_malloc();
   reclaim_weigh(out, &before);
 }
 
 static void reclaim_act(void *ctx, mg_action action, mg_reason reason,
                         double share, bool on_worker, mg_outcome *out) {
   if (action == MG_ACTION_TRIM)
-    out->was_done = reclaim_trim();
+    out->was_done = mg_trim_malloc();
   else if (on_worker)
     reclaim_act_far(ctx, action, reason, share, out);
   else

@@ -7,9 +7,6 @@
 #include "memguard_python.h"
 
 #include <dlfcn.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,10 +53,4 @@ void mgpy_heap_read(mg_heap *out) {
     out->total_bytes = heap_line(text, " arenas * ");
   }
   free(text);
-}
-
-void mgpy_heap_trim(void) {
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
 }

@@ -63,6 +63,7 @@ typedef struct mgpy_job {
   mg_action action;
   mg_reason reason;
   double share;
+  uint64_t rss_bytes; /* before a RELEASE */
   mg_outcome out;
 } mgpy_job;
 
@@ -392,7 +393,6 @@ PyObject *mgpy_monitor_spent(PyObject *self, PyObject *gc_ms);
 void mgpy_heap_read(mg_heap *out);
 /** Returns free pages of the C allocator to the system, where it can; may take
  *  tens of ms. Needs no GIL. */
-void mgpy_heap_trim(void);
 extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);

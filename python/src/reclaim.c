@@ -127,24 +127,6 @@ static void reclaim_do_collection(mgpy_reclaim *r, mgpy_job *job) {
   out->freed_bytes = mg_fall_bytes(before, reclaim_blocks_bytes());
 }
 
-static void reclaim_trim(void) {
-  Py_BEGIN_ALLOW_THREADS
-  mgpy_heap_trim();
-  Py_END_ALLOW_THREADS
-}
-
-/* The resident set is what it is for; garbage that stays in arenas counts too. */
-static void reclaim_do_release(mgpy_reclaim *r, mgpy_job *job) {
-  uint64_t before = mg_rss_bytes(), fall;
-
-  reclaim_do_collection(r, job);
-  reclaim_trim();
-  if (!job->out.was_done) return;
-  fall = mg_fall_bytes(before, mg_rss_bytes());
-  if (fall > job->out.freed_bytes) job->out.freed_bytes = fall;
-  if (before != MG_ABSENT) job->out.used_bytes = before;
-}
-
 /* Whether it did anything, it tells itself. */
 static bool reclaim_do_python(const char *name, PyObject *argument) {
   PyObject *done = reclaim_call_python("memguard._reclaim", name, argument);
@@ -170,21 +152,19 @@ static void reclaim_do(mgpy_reclaim *r, mgpy_job *job) {
       job->out.was_done =
           reclaim_do_python("pools", PyFloat_FromDouble(job->share));
       break;
-    case MG_ACTION_TRIM:
-      reclaim_trim();
-      job->out.was_done = true;
-      break;
     case MG_ACTION_YOUNG:
     case MG_ACTION_FULL:
       reclaim_do_collection(r, job);
       break;
     case MG_ACTION_RELEASE:
-      reclaim_do_release(r, job);
+      job->rss_bytes = mg_rss_bytes();
+      reclaim_do_collection(r, job); /* reclaim_trim() follows */
       break;
     case MG_ACTION_SHED:
       job->out.was_done = reclaim_do_python(
           "shed", PyUnicode_FromString(mg_reason_name(job->reason)));
       break;
+    case MG_ACTION_TRIM: /* reclaim_trim() alone */
     case MG_ACTION_NONE:
     case MG_ACTIONS:
       break;
@@ -281,16 +261,48 @@ static void reclaim_do_in_call(mgpy_reclaim *r, mgpy_job *job) {
   if (!had_gil) call->thread = PyEval_SaveThread();
 }
 
+/* ---- without the GIL ----------------------------------------------------- */
+
+/* The resident set is what RELEASE is for; garbage that stays in arenas counts
+ * too. */
+static void reclaim_trim(mgpy_job *job) {
+  bool was_trimmed = mg_trim_malloc();
+  uint64_t fall;
+
+  if (job->action == MG_ACTION_TRIM) {
+    job->out.was_done = was_trimmed;
+    return;
+  }
+  if (!job->out.was_done) return;
+  fall = mg_fall_bytes(job->rss_bytes, mg_rss_bytes());
+  if (fall > job->out.freed_bytes) job->out.freed_bytes = fall;
+  if (job->rss_bytes != MG_ABSENT) job->out.used_bytes = job->rss_bytes;
+}
+
+static void reclaim_trim_in_call(mgpy_job *job) {
+  bool has_gil = reclaim_calling->thread == NULL;
+
+  if (has_gil) reclaim_calling->thread = PyEval_SaveThread();
+  reclaim_trim(job);
+  if (!has_gil) return;
+  PyEval_RestoreThread(reclaim_calling->thread);
+  reclaim_calling->thread = NULL;
+}
+
 /* ---- hooks -------------------------------------------------------------- */
 
 static void reclaim_act(void *ctx, mg_action action, mg_reason reason,
                         double share, bool on_worker, mg_outcome *out) {
-  mgpy_job job = {action, reason, share, *out};
+  bool trims = action == MG_ACTION_TRIM || action == MG_ACTION_RELEASE;
+  mgpy_job job = {action, reason, share, MG_ABSENT, *out};
 
-  if (on_worker)
-    reclaim_do_on_worker(ctx, &job);
-  else
-    reclaim_do_in_call(ctx, &job);
+  if (on_worker) {
+    if (action != MG_ACTION_TRIM) reclaim_do_on_worker(ctx, &job);
+    if (trims) reclaim_trim(&job);
+  } else {
+    if (action != MG_ACTION_TRIM) reclaim_do_in_call(ctx, &job);
+    if (trims) reclaim_trim_in_call(&job);
+  }
   *out = job.out;
 }
 
@@ -427,16 +439,6 @@ static int reclaim_locks(mgpy_reclaim *r) {
   return st == 0 ? pthread_mutex_init(&r->hand, NULL) : st;
 }
 
-static uint32_t reclaim_actions(void) {
-  uint32_t actions = MG_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_CACHES) |
-                     MG_ACTION_BIT(MG_ACTION_POOLS) |
-                     MG_ACTION_BIT(MG_ACTION_SHED);
-#ifdef __GLIBC__
-  actions |= MG_ACTION_BIT(MG_ACTION_TRIM);
-#endif
-  return actions;
-}
-
 static mg_status reclaim_open(mgpy_reclaim *r, mg_error *err) {
   mg_reclaim_hooks hooks = MG_RECLAIM_HOOKS_INIT;
   bool is_main = PyInterpreterState_Get() == PyInterpreterState_Main();
@@ -445,7 +447,9 @@ static mg_status reclaim_open(mgpy_reclaim *r, mg_error *err) {
   r->interpreter = PyInterpreterState_Get();
   if (reclaim_locks(r) != 0) return MG_ENOMEM;
   atomic_init(&r->listener, -1);
-  hooks.actions = reclaim_actions();
+  hooks.actions = MG_COLLECTIONS | MG_ACTION_BIT(MG_ACTION_CACHES) |
+                  MG_ACTION_BIT(MG_ACTION_POOLS) |
+                  MG_ACTION_BIT(MG_ACTION_TRIM) | MG_ACTION_BIT(MG_ACTION_SHED);
   hooks.act = reclaim_act;
   hooks.grown_bytes = reclaim_grown_bytes;
   hooks.live_bytes = reclaim_live_bytes;

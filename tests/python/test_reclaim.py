@@ -99,6 +99,18 @@ def test_small_garbage_is_measured_to_the_block(monitor: MemoryMonitor) -> None:
     assert step["freed_bytes"] > 19_000 * 100
 
 
+def test_trim_gives_back_what_malloc_holds(monitor: MemoryMonitor) -> None:
+    blocks = [b"x" * 65536 for _ in range(1000)]
+    pinned = blocks[::50]  # the last one too, or free() would trim by itself
+    pinned.append(blocks[-1])
+    blocks.clear()
+    done = monitor._reclaim(("trim",), "manual", 0.0)
+    assert len(pinned) == 21
+    (step,) = done["steps"]
+    assert (step["action"], step["was_done"]) == ("trim", True)
+    assert step["freed_bytes"] > 40 * 1048576
+
+
 def test_the_actions_asked_for_in_their_order(
     monitor: MemoryMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

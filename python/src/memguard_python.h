@@ -391,8 +391,6 @@ PyObject *mgpy_monitor_spent(PyObject *self, PyObject *gc_ms);
 /** The heap of this interpreter; some 0.5 ms, more with a large heap. What this
  *  version of CPython does not tell is MG_ABSENT. */
 void mgpy_heap_read(mg_heap *out);
-/** Returns free pages of the C allocator to the system, where it can; may take
- *  tens of ms. Needs no GIL. */
 extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);

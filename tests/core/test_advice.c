@@ -5,21 +5,17 @@
 
 #include "memguard/advice.h"
 
-static const cJSON *field_of(const cJSON *row, const char *key) {
-  return cJSON_GetObjectItemCaseSensitive(row, key);
-}
-
 static uint64_t bytes_of(const cJSON *item) {
   return cJSON_IsNumber(item) ? (uint64_t)item->valuedouble : MG_ABSENT;
 }
 
 static bool is_true(const cJSON *row, const char *key) {
-  return cJSON_IsTrue(field_of(row, key)) != 0;
+  return cJSON_IsTrue(item_of(row, key)) != 0;
 }
 
 static void check_advice(const char *name, const cJSON *expect,
                          const mg_v8_advice *got) {
-  if (got->old_space_mb != bytes_of(field_of(expect, "old_space_mb")) ||
+  if (got->old_space_mb != bytes_of(item_of(expect, "old_space_mb")) ||
       got->semi_space_mb != number_of(expect, "semi_space_mb") ||
       got->young_mb != number_of(expect, "young_mb") ||
       got->is_capped != is_true(expect, "is_capped") ||
@@ -37,7 +33,7 @@ static void test_advice(void **state) {
   (void)state;
   cJSON_ArrayForEach(row, rows) {
     const char *error = text_of(row, "error");
-    const mg_v8_view view = {bytes_of(field_of(row, "limit_bytes")),
+    const mg_v8_view view = {bytes_of(item_of(row, "limit_bytes")),
                              (uint32_t)number_of(row, "node_major"),
                              number_of(row, "headroom"),
                              number_of(row, "share")};
@@ -46,7 +42,7 @@ static void test_advice(void **state) {
     mg_status st = mg_v8_advise(&advice, &view, &err);
     if (error == NULL) {
       assert_ok(st, &err);
-      check_advice(text_of(row, "name"), field_of(row, "expect"), &advice);
+      check_advice(text_of(row, "name"), item_of(row, "expect"), &advice);
     } else {
       assert_int_equal(st, MG_ERANGE);
       assert_string_equal(err.text, error);

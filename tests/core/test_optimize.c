@@ -29,7 +29,7 @@ static mg_strategy strategy_of(const char *name) {
 }
 
 static double optional_of(const cJSON *view, const char *key, double fallback) {
-  const cJSON *item = cJSON_GetObjectItemCaseSensitive(view, key);
+  const cJSON *item = item_of(view, key);
 
   return item == NULL ? fallback : item->valuedouble;
 }
@@ -48,8 +48,7 @@ static mg_optimizer_view view_of(const cJSON *item) {
       .usage = number_of(item, "usage"),
       .level = (mg_level)index_of(levels, COUNT_OF(levels),
                                   text_of(item, "level")),
-      .is_growing = cJSON_IsTrue(
-          cJSON_GetObjectItemCaseSensitive(item, "is_growing")),
+      .is_growing = cJSON_IsTrue(item_of(item, "is_growing")),
       .time_to_limit_ms = optional_of(item, "time_to_limit_ms", -1),
       .engine_acted_ms = optional_of(item, "engine_acted_ms", -1)};
 }
@@ -93,9 +92,9 @@ static void run_row(const cJSON *row) {
   const cJSON *item;
 
   mg_optimizer_init(&optimizer);
-  cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(row, "steps"))
+  cJSON_ArrayForEach(item, item_of(row, "steps"))
       run_step(&optimizer, &config, item, text_of(row, "name"));
-  cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(row, "state")) {
+  cJSON_ArrayForEach(item, item_of(row, "state")) {
     double got = field_of(&optimizer, item->string);
     if (got != item->valuedouble)
       fail_msg("%s: %s is %.17g", text_of(row, "name"), item->string, got);
@@ -105,8 +104,8 @@ static void run_row(const cJSON *row) {
 /* ---- the functions ------------------------------------------------------- */
 
 static void plan_row(const cJSON *row) {
-  const cJSON *p = cJSON_GetObjectItemCaseSensitive(row, "progress");
-  const cJSON *expected = cJSON_GetObjectItemCaseSensitive(row, "expect");
+  const cJSON *p = item_of(row, "progress");
+  const cJSON *expected = item_of(row, "expect");
   const cJSON *action;
   mg_progress progress = {(uint32_t)cJSON_GetArrayItem(p, 0)->valuedouble,
                           cJSON_GetArrayItem(p, 1)->valuedouble,
@@ -115,22 +114,19 @@ static void plan_row(const cJSON *row) {
       mg_strategy_plan(strategy_of(text_of(row, "strategy")), &progress);
   uint32_t wanted = 0;
 
-  cJSON_ArrayForEach(action,
-                     cJSON_GetObjectItemCaseSensitive(expected, "actions"))
+  cJSON_ArrayForEach(action, item_of(expected, "actions"))
       wanted |= MG_ACTION_BIT(
           index_of(actions, COUNT_OF(actions), action->valuestring));
   if (plan.actions != wanted)
     fail_msg("%s: %x", text_of(row, "name"), (unsigned)plan.actions);
   assert_true(plan.share == number_of(expected, "share"));
-  assert_int_equal(plan.cleans, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(
-                                    expected, "cleans")));
-  assert_int_equal(plan.flushes, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(
-                                     expected, "flushes")));
+  assert_int_equal(plan.cleans, cJSON_IsTrue(item_of(expected, "cleans")));
+  assert_int_equal(plan.flushes, cJSON_IsTrue(item_of(expected, "flushes")));
 }
 
 static void freed_row(const cJSON *row) {
-  const cJSON *before = cJSON_GetObjectItemCaseSensitive(row, "before");
-  const cJSON *after = cJSON_GetObjectItemCaseSensitive(row, "after");
+  const cJSON *before = item_of(row, "before");
+  const cJSON *after = item_of(row, "after");
   mg_measure was = {bytes_of(before, 0), bytes_of(before, 1)};
   mg_measure is = {bytes_of(after, 0), bytes_of(after, 1)};
 
@@ -138,9 +134,8 @@ static void freed_row(const cJSON *row) {
 }
 
 static void strategy_row(const cJSON *row) {
-  mg_strategy got = mg_strategy_for(
-      reason_of(cJSON_GetObjectItemCaseSensitive(row, "reason")),
-      cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(row, "aggressive")));
+  mg_strategy got = mg_strategy_for(reason_of(item_of(row, "reason")),
+                                    cJSON_IsTrue(item_of(row, "aggressive")));
 
   assert_string_equal(mg_strategy_name(got), text_of(row, "expect"));
 }

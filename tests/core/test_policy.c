@@ -11,10 +11,6 @@
 #define ROWS_KB 1024
 #define ROWS_ASKED 60
 
-static const cJSON *rows_at(const cJSON *object, const char *key) {
-  return cJSON_GetObjectItemCaseSensitive(object, key);
-}
-
 /* A number, or one of the words "nan", "inf" and "-inf". */
 static double rows_value(const cJSON *item) {
   return cJSON_IsString(item) ? strtod(item->valuestring, NULL)
@@ -23,7 +19,7 @@ static double rows_value(const cJSON *item) {
 
 static double rows_number(const cJSON *object, const char *key,
                           double fallback) {
-  const cJSON *item = rows_at(object, key);
+  const cJSON *item = item_of(object, key);
 
   return item == NULL ? fallback : rows_value(item);
 }
@@ -68,18 +64,18 @@ static void rows_see(rows_steps *s, const cJSON *step) {
 
   s->view.now_ms = rows_number(step, "now_ms", s->view.now_ms);
   s->view.usage = rows_number(step, "usage", s->view.usage);
-  item = rows_at(step, "level");
+  item = item_of(step, "level");
   if (item != NULL) s->view.level = rows_level(item->valuestring);
-  item = rows_at(step, "limit_bytes");
+  item = item_of(step, "limit_bytes");
   if (item != NULL) s->view.limit_bytes = rows_bytes(item);
-  item = rows_at(step, "grown_bytes");
+  item = item_of(step, "grown_bytes");
   if (item != NULL) s->view.grown_bytes = rows_bytes(item);
-  item = rows_at(step, "available");
+  item = item_of(step, "available");
   if (item != NULL) s->view.available = 0;
   cJSON_ArrayForEach(name, item) {
     s->view.available |= MG_ACTION_BIT(rows_action(name->valuestring));
   }
-  cJSON_ArrayForEach(item, rows_at(step, "outcomes")) {
+  cJSON_ArrayForEach(item, item_of(step, "outcomes")) {
     cJSON_DeleteItemFromObjectCaseSensitive(s->outcomes, item->string);
     cJSON_AddItemToObject(s->outcomes, item->string, cJSON_Duplicate(item, 1));
   }
@@ -89,9 +85,9 @@ static void rows_see(rows_steps *s, const cJSON *step) {
 static const cJSON *rows_outcome(const rows_steps *s, mg_action action,
                                  const char *key) {
   const cJSON *item =
-      rows_at(rows_at(s->outcomes, mg_action_name(action)), key);
+      item_of(item_of(s->outcomes, mg_action_name(action)), key);
 
-  return item != NULL ? item : rows_at(rows_at(s->outcomes, "all"), key);
+  return item != NULL ? item : item_of(item_of(s->outcomes, "all"), key);
 }
 
 static void rows_done(rows_steps *s, mg_action action) {
@@ -127,8 +123,8 @@ static void rows_expect_next(rows_steps *s, const cJSON *step) {
   cJSON_AddNumberToObject(got, "share", d.share);
   cJSON_AddBoolToObject(got, "begins_round", d.begins_round);
   cJSON_AddBoolToObject(got, "ended_round", d.ended_round);
-  cJSON_ArrayForEach(wanted, rows_at(step, "next")) {
-    if (!cJSON_Compare(rows_at(got, wanted->string), wanted, true))
+  cJSON_ArrayForEach(wanted, item_of(step, "next")) {
+    if (!cJSON_Compare(item_of(got, wanted->string), wanted, true))
       rows_fail(s, step, cJSON_PrintUnformatted(got));
   }
   cJSON_Delete(got);
@@ -154,13 +150,13 @@ static void rows_expect_rounds(rows_steps *s, const cJSON *step) {
     rows_done(s, d.action);
   }
   if (d.action != MG_ACTION_NONE ||
-      !cJSON_Compare(got, rows_at(step, "rounds"), true))
+      !cJSON_Compare(got, item_of(step, "rounds"), true))
     rows_fail(s, step, cJSON_PrintUnformatted(got));
   cJSON_Delete(got);
 }
 
 static void rows_expect_state(rows_steps *s, const cJSON *step) {
-  const cJSON *item = rows_at(step, "may_collect");
+  const cJSON *item = item_of(step, "may_collect");
   double ms = mg_policy_time_to_limit_ms(&s->policy);
 
   if (item != NULL) {
@@ -171,11 +167,11 @@ static void rows_expect_state(rows_steps *s, const cJSON *step) {
     if (may != (bool)cJSON_IsTrue(cJSON_GetArrayItem(item, 2)))
       rows_fail(s, step, may ? "true" : "false");
   }
-  item = rows_at(step, "time_to_limit_ms");
+  item = item_of(step, "time_to_limit_ms");
   if (item != NULL &&
       fabs(ms - (cJSON_IsNull(item) ? -1.0 : item->valuedouble)) > 1e-6)
     rows_fail(s, step, "another time");
-  item = rows_at(step, "is_unreclaimable");
+  item = item_of(step, "is_unreclaimable");
   if (item != NULL && s->policy.is_unreclaimable != (bool)cJSON_IsTrue(item))
     rows_fail(s, step, "the opposite");
 }
@@ -186,18 +182,18 @@ static void rows_run_steps(const cJSON *row, const mg_config *config) {
                            .grown_bytes = MG_ABSENT,
                            .available = UINT32_MAX},
                   .outcomes = cJSON_CreateObject(),
-                  .where = rows_at(row, "name")->valuestring};
+                  .where = item_of(row, "name")->valuestring};
   const cJSON *step;
 
   mg_policy_init(&s.policy);
-  cJSON_ArrayForEach(step, rows_at(row, "steps")) {
+  cJSON_ArrayForEach(step, item_of(row, "steps")) {
     rows_see(&s, step);
-    if (rows_at(step, "spent") != NULL)
+    if (item_of(step, "spent") != NULL)
       mg_policy_spent(&s.policy, rows_number(step, "spent", 0));
-    if (rows_at(step, "next") != NULL) rows_expect_next(&s, step);
-    if (rows_at(step, "done") != NULL)
-      rows_done(&s, rows_action(rows_at(step, "done")->valuestring));
-    if (rows_at(step, "rounds") != NULL) rows_expect_rounds(&s, step);
+    if (item_of(step, "next") != NULL) rows_expect_next(&s, step);
+    if (item_of(step, "done") != NULL)
+      rows_done(&s, rows_action(item_of(step, "done")->valuestring));
+    if (item_of(step, "rounds") != NULL) rows_expect_rounds(&s, step);
     rows_expect_state(&s, step);
   }
   cJSON_Delete(s.outcomes);
@@ -221,7 +217,7 @@ typedef struct rows_simulation {
 } rows_simulation;
 
 static int64_t rows_whole(const cJSON *object, const char *key) {
-  const cJSON *item = rows_at(object, key);
+  const cJSON *item = item_of(object, key);
 
   if (!cJSON_IsNumber(item)) fail_msg("no number %s", key);
   return (int64_t)item->valuedouble;
@@ -243,13 +239,13 @@ static double rows_usage(const rows_simulation *m) {
 static void rows_pass(rows_simulation *m, int64_t ms) {
   bool is_critical = m->tracker.level == MG_LEVEL_CRITICAL;
   const cJSON *percent =
-      cJSON_GetArrayItem(rows_at(m->setup, "budget"), is_critical ? 1 : 0);
+      cJSON_GetArrayItem(item_of(m->setup, "budget"), is_critical ? 1 : 0);
 
   m->balance_ms -= (double)ms * percent->valuedouble / 100.0;
 }
 
 static const cJSON *rows_phase(const rows_simulation *m, int64_t step) {
-  const cJSON *phases = rows_at(m->setup, "phases"), *phase;
+  const cJSON *phases = item_of(m->setup, "phases"), *phase;
   int64_t steps = 0;
 
   cJSON_ArrayForEach(phase, phases) steps += rows_whole(phase, "steps");
@@ -277,7 +273,7 @@ static void rows_allocate(rows_simulation *m, int64_t step) {
 
 static void rows_act(rows_simulation *m, mg_action action) {
   const cJSON *takes =
-      rows_at(rows_at(m->setup, "actions"), mg_action_name(action));
+      item_of(item_of(m->setup, "actions"), mg_action_name(action));
   int64_t freed_kb = m->garbage_kb * rows_whole(takes, "percent") / 100;
   int64_t gc_ms = rows_whole(takes, "gc_ms"), took_ms;
   int64_t used_kb = m->live_kb + m->garbage_kb;
@@ -318,7 +314,7 @@ static mg_action rows_ask(rows_simulation *m, uint32_t available) {
   view.limit_bytes =
       (uint64_t)rows_whole(m->setup, "limit_mb") * ROWS_KB * ROWS_KB;
   if (grown_kb < 0) grown_kb = 0;
-  if (cJSON_IsTrue(rows_at(m->setup, "counts_bytes")))
+  if (cJSON_IsTrue(item_of(m->setup, "counts_bytes")))
     view.grown_bytes = (uint64_t)grown_kb * ROWS_KB;
   d = mg_policy_next(&m->policy, m->config, &view);
   if (d.begins_round) m->rounds[d.reason]++;
@@ -338,31 +334,31 @@ static void rows_expect_count(const char *name, const cJSON *expected,
 static void rows_expect_found(const rows_simulation *m, const cJSON *expect) {
   for (int i = 0; i < MG_REASONS; i++) {
     const char *name = mg_reason_name((mg_reason)i);
-    rows_expect_count(name, rows_at(rows_at(expect, "rounds"), name),
+    rows_expect_count(name, item_of(item_of(expect, "rounds"), name),
                       m->rounds[i]);
   }
   for (int i = 0; i < MG_ACTIONS; i++) {
     const char *name = mg_action_name((mg_action)i);
-    rows_expect_count(name, rows_at(rows_at(expect, "actions"), name),
+    rows_expect_count(name, item_of(item_of(expect, "actions"), name),
                       m->actions[i]);
   }
-  rows_expect_count("gc_ms", rows_at(expect, "gc_ms"), m->gc_ms);
-  rows_expect_count("unreclaimable", rows_at(expect, "unreclaimable"),
+  rows_expect_count("gc_ms", item_of(expect, "gc_ms"), m->gc_ms);
+  rows_expect_count("unreclaimable", item_of(expect, "unreclaimable"),
                     m->gave_up);
-  rows_expect_count("peak_percent", rows_at(expect, "peak_percent"),
+  rows_expect_count("peak_percent", item_of(expect, "peak_percent"),
                     m->peak_percent);
 }
 
 static void rows_run_simulation(const cJSON *row, const mg_config *config) {
   rows_simulation m = {.config = config,
-                       .setup = rows_at(row, "simulate"),
+                       .setup = item_of(row, "simulate"),
                        .random = 2463534242u};
   int64_t until_ms = rows_whole(m.setup, "minutes") * 60000, seen_ms = 0;
   uint32_t available = 0;
   const cJSON *item;
   mg_action action;
 
-  cJSON_ArrayForEach(item, rows_at(m.setup, "actions")) {
+  cJSON_ArrayForEach(item, item_of(m.setup, "actions")) {
     available |= MG_ACTION_BIT(rows_action(item->string));
   }
   mg_policy_init(&m.policy);
@@ -376,7 +372,7 @@ static void rows_run_simulation(const cJSON *row, const mg_config *config) {
     seen_ms = m.now_ms;
     m.now_ms += rows_whole(m.setup, "step_ms");
   }
-  rows_expect_found(&m, rows_at(row, "expect"));
+  rows_expect_found(&m, item_of(row, "expect"));
 }
 
 /* ---- tests ---------------------------------------------------------------- */
@@ -387,7 +383,7 @@ static void test_policy(void **state) {
   (void)state;
   cJSON_ArrayForEach(row, rows) {
     mg_config config = config_of(row);
-    if (rows_at(row, "simulate") != NULL)
+    if (item_of(row, "simulate") != NULL)
       rows_run_simulation(row, &config);
     else
       rows_run_steps(row, &config);
@@ -400,9 +396,9 @@ static void test_budget_bytes(void **state) {
 
   (void)state;
   cJSON_ArrayForEach(row, rows) {
-    uint64_t got = mg_policy_budget_bytes(rows_bytes(rows_at(row, "limit_bytes")),
+    uint64_t got = mg_policy_budget_bytes(rows_bytes(item_of(row, "limit_bytes")),
                                           rows_number(row, "usage", 0));
-    if (got != rows_bytes(rows_at(row, "expect")))
+    if (got != rows_bytes(item_of(row, "expect")))
       fail_msg("%s: %llu", text_of(row, "name"), (unsigned long long)got);
   }
   cJSON_Delete(document);

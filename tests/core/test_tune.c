@@ -1,54 +1,11 @@
 /* test_tune.c - the rows of tests/vectors/tune.json through the C API, and what
  * no row can hold. */
-#include "support.h"
+#include "vectors.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
 #include "memguard/tune.h"
-
-static cJSON *load_rows(cJSON **out_document) {
-  const char *directory = getenv("MG_VECTORS");
-  char path[4096], *text;
-  FILE *stream;
-  long bytes;
-
-  assert_non_null(directory);
-  snprintf(path, sizeof path, "%s/tune.json", directory);
-  stream = fopen(path, "rb");
-  assert_non_null(stream);
-  fseek(stream, 0, SEEK_END);
-  bytes = ftell(stream);
-  rewind(stream);
-  text = malloc((size_t)bytes + 1);
-  assert_non_null(text);
-  assert_int_equal(fread(text, 1, (size_t)bytes, stream), bytes);
-  text[bytes] = '\0';
-  fclose(stream);
-  *out_document = cJSON_Parse(text);
-  free(text);
-  assert_non_null(*out_document);
-  return cJSON_GetObjectItemCaseSensitive(*out_document, "rows");
-}
-
-static const cJSON *item_of(const cJSON *row, const char *key) {
-  return cJSON_GetObjectItemCaseSensitive(row, key);
-}
-
-static const char *text_of(const cJSON *row, const char *key) {
-  return cJSON_GetStringValue(item_of(row, key));
-}
-
-static double number_of(const cJSON *row, const char *key) {
-  const cJSON *item = item_of(row, key);
-
-  if (!cJSON_IsNumber(item)) fail_msg("%s: no number", key);
-  return item->valuedouble;
-}
 
 static uint64_t count_of(const cJSON *row, const char *key) {
   const cJSON *item = item_of(row, key);
@@ -66,7 +23,7 @@ static mg_gc_profile profile_of(const char *name) {
 
 /* Runs `run` with each row of operation `op`; at least one is there. */
 static void each_row(const char *op, void (*run)(const cJSON *row)) {
-  cJSON *document, *rows = load_rows(&document), *row;
+  cJSON *document, *rows = load_rows("tune.json", &document), *row;
   int count = 0;
 
   cJSON_ArrayForEach(row, rows) {
@@ -240,15 +197,10 @@ static void test_freeze_asked_often(void **state) {
 }
 
 static void idle_row(const cJSON *row) {
-  mg_error err = MG_ERROR_INIT;
+  mg_config config = config_of(row);
   mg_idle idle = MG_IDLE_INIT;
-  const cJSON *step, *item;
-  mg_config config;
+  const cJSON *step;
 
-  mg_config_init(&config, MG_PROFILE_DEFAULT);
-  cJSON_ArrayForEach(item, item_of(row, "config")) assert_ok(
-      mg_config_set_number(&config, item->string, item->valuedouble, &err),
-      &err);
   cJSON_ArrayForEach(step, item_of(row, "steps")) {
     const cJSON *load = cJSON_GetArrayItem(step, 1);
     mg_idle_view v = {cJSON_GetArrayItem(step, 0)->valuedouble,

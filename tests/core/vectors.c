@@ -29,12 +29,16 @@ cJSON *load_rows(const char *file, cJSON **out_document) {
   return cJSON_GetObjectItemCaseSensitive(*out_document, "rows");
 }
 
+const cJSON *item_of(const cJSON *row, const char *key) {
+  return cJSON_GetObjectItemCaseSensitive(row, key);
+}
+
 const char *text_of(const cJSON *row, const char *key) {
-  return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, key));
+  return cJSON_GetStringValue(item_of(row, key));
 }
 
 double number_of(const cJSON *row, const char *key) {
-  const cJSON *item = cJSON_GetObjectItemCaseSensitive(row, key);
+  const cJSON *item = item_of(row, key);
 
   if (!cJSON_IsNumber(item)) fail_msg("%s: no number %s", text_of(row, "name"), key);
   return item->valuedouble;
@@ -97,9 +101,9 @@ mg_status resolve(mg_config *out, const cJSON *row, mg_error *err) {
   if (name != NULL) st = mg_profile_find(&profile, name, err);
   if (st != MG_OK) return st;
   mg_config_init(out, profile);
-  st = set_environ(out, cJSON_GetObjectItemCaseSensitive(row, "environ"), err);
+  st = set_environ(out, item_of(row, "environ"), err);
   if (st != MG_OK) return st;
-  st = set_mapping(out, cJSON_GetObjectItemCaseSensitive(row, "config"), err);
+  st = set_mapping(out, item_of(row, "config"), err);
   return st != MG_OK ? st : mg_config_check(out, err);
 }
 

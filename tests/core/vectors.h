@@ -9,6 +9,7 @@
 /** The rows of a file. @param out_document [owned] cJSON_Delete() it. */
 cJSON *load_rows(const char *file, cJSON **out_document);
 /** NULL if there is none. */
+const cJSON *item_of(const cJSON *row, const char *key);
 const char *text_of(const cJSON *row, const char *key);
 /** Fails if there is none. */
 double number_of(const cJSON *row, const char *key);

@@ -1,6 +1,7 @@
 """What the tests share: real child processes, real memory, captured logs."""
 
 import contextlib
+import gc
 import logging
 import mmap
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import memguard
 import pytest
+from common import FAR
 from sockets import echoing
 
 MB = 1048576
@@ -137,6 +139,18 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def own_collector() -> Iterator[None]:
+    """Settings of the collector for one test: the usual ones, put back afterwards."""
+    threshold, enabled = gc.get_threshold(), gc.isenabled()
+    gc.set_threshold(700, 10, 10)
+    gc.enable()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+    (gc.enable if enabled else gc.disable)()
+
+
+@pytest.fixture
 def server() -> Iterator[socket.socket]:
     """Listens on the loopback interface and echoes."""
     with echoing() as listener:
@@ -160,8 +174,7 @@ def manager() -> Iterator[memguard.ResourceManager]:
 @pytest.fixture
 def monitor() -> Iterator[memguard.MemoryMonitor]:
     """One that samples only when asked, far from its limit."""
-    far = {"max_memory_mb": 1 << 20, "rss_warning": 1 << 20, "rss_critical": 1 << 20}
-    with memguard.MemoryMonitor(far) as made:
+    with memguard.MemoryMonitor(FAR) as made:
         made.stop_monitoring()
         made.reset()
         yield made

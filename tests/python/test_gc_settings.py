@@ -1,45 +1,20 @@
 """Settings of the collector: profiles, temporary ones, freezing."""
 
 import gc
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import memguard
 import pytest
+from common import TUNE_HEAD as HEAD
+from common import Knot
 from memguard import GC_PROFILES
 
 Logged = Callable[[], list[str]]
 Run = Callable[..., str]
 
-FAR = {"max_memory_mb": 1 << 20, "rss_warning": 1 << 20, "rss_critical": 1 << 20}
-INCREMENTAL = (3, 14, 0) <= sys.version_info[:3] < (3, 14, 5)
-
-HEAD = """
-import gc, os, sys, time
-import memguard
-
-def wait(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        sum(range(1000))
-
-def heap(count=150_000):
-    return [{"id": i, "row": [i]} for i in range(count)]
-"""
-
-
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    threshold, enabled = gc.get_threshold(), gc.isenabled()
-    gc.set_threshold(700, 10, 10)
-    gc.enable()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
-    (gc.enable if enabled else gc.disable)()
+pytestmark = pytest.mark.usefixtures("own_collector")
 
 
 # ---- profiles ---------------------------------------------------------------
@@ -201,13 +176,6 @@ print(gc.get_threshold()[0])
 
 
 # ---- freezing ---------------------------------------------------------------
-
-
-class Knot:
-    """Garbage that only a collection finds."""
-
-    def __init__(self) -> None:
-        self.me = self
 
 
 def test_freeze() -> None:

@@ -10,17 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import common
 import memguard
 import pytest
 from memguard import MemoryMonitor, MemoryOptimizationService
 
 MIB = 1 << 20
-FAR = {
-    "max_memory_mb": MIB,
-    "rss_warning": MIB,
-    "rss_critical": MIB,
-    "strategy_timeout": "20s",
-}
+FAR = {**common.FAR, "strategy_timeout": "20s"}
 WAIT_S = 20
 
 

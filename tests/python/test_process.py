@@ -10,7 +10,6 @@ Run = Callable[..., str]
 
 HEAD = """
 import os, sys, threading, time, warnings
-os.environ["MEMGUARD_LONG_PAUSE"] = "60s"  # however busy the machine is
 import memguard
 
 def threads():

@@ -5,10 +5,8 @@ from typing import Any
 
 import memguard
 import pytest
+from common import FAR
 from memguard import MemoryOptimizationService, QueueMemory
-
-MIB = 1 << 20
-FAR = {"max_memory_mb": MIB, "rss_warning": MIB, "rss_critical": MIB}
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def test_queue_memory(service: MemoryOptimizationService) -> None:
     assert status["health"]["degraded"] is False
     assert status["current"]["rss_mb"] > 1
     assert queue.get_memory_optimization_history(1)[0]["success"] is False
-    assert queue.create_memory_snapshot()["stats"]["rss"] > MIB
+    assert queue.create_memory_snapshot()["stats"]["rss"] > 1 << 20
     queue.update_memory_optimization_config({"threshold": 66})
     assert service.get_config()["threshold"] == 66
     memory.detach()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import memguard
 import pytest
+from common import RECLAIM_HEAD as HEAD
+from common import Knot
 from memguard import MemoryMonitor, _reclaim
 
 Run = Callable[..., str]
@@ -27,39 +29,6 @@ ROUND = {
     "is_unreclaimable",
     "steps",
 }
-
-HEAD = """
-import gc, os, signal, sys, threading, time
-os.environ["MEMGUARD_LONG_PAUSE"] = "60s"  # the log is of no interest
-import memguard
-
-class Knot:
-    def __init__(self, payload=0):
-        self.me = self
-        self.payload = bytearray(payload)
-
-def wait_for(condition):
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-def burst(count=300, size=1048576):
-    for _ in range(count):
-        Knot(size)
-
-def done(monitor, *kinds):
-    actions = monitor.get_reclaim_stats()["actions"]
-    return sum(actions[kind] for kind in kinds)
-"""
-
-
-class Knot:
-    """Garbage that only the collector finds."""
-
-    def __init__(self, payload: int = 0) -> None:
-        self.me = self
-        self.payload = bytearray(payload)
 
 
 # ---- by hand ----------------------------------------------------------------
@@ -150,7 +119,7 @@ def test_history_and_bad_input(monitor: MemoryMonitor) -> None:
         monitor.get_reclaim_history(0)
     with pytest.raises(memguard.ConfigTypeError):
         monitor.get_reclaim_history("all")  # type: ignore[arg-type]
-    with pytest.raises(memguard.InvalidError, match="action is 'all', allowed: caches, "):
+    with pytest.raises(memguard.InvalidError, match="action is 'all', allowed: caches"):
         monitor._reclaim(("all",), "manual", 0.0)
     with pytest.raises(memguard.InvalidError, match="reason is 'none', allowed: bytes"):
         monitor._reclaim(("full",), "none", 0.0)

@@ -8,42 +8,11 @@ from typing import Any
 
 import memguard
 import pytest
+from common import RECLAIM_HEAD as HEAD
+from common import Knot
 from memguard import MemoryMonitor, _reclaim
 
 Run = Callable[..., str]
-
-HEAD = """
-import gc, os, signal, sys, threading, time
-os.environ["MEMGUARD_LONG_PAUSE"] = "60s"  # the log is of no interest
-import memguard
-
-class Knot:
-    def __init__(self, payload=0):
-        self.me = self
-        self.payload = bytearray(payload)
-
-def wait_for(condition):
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-def burst(count=300, size=1048576):
-    for _ in range(count):
-        Knot(size)
-
-def done(monitor, *kinds):
-    actions = monitor.get_reclaim_stats()["actions"]
-    return sum(actions[kind] for kind in kinds)
-"""
-
-
-class Knot:
-    """Garbage that only the collector finds."""
-
-    def __init__(self, payload: int = 0) -> None:
-        self.me = self
-        self.payload = bytearray(payload)
 
 
 # ---- from bad places -----------------------------------------------------------

@@ -13,6 +13,7 @@ from memguard._core import (
     InvalidError,
     SystemCallError,
 )
+from memguard._emitter import Emitter
 from memguard.config import apply, nested, resolve
 from memguard.report import MB, alerts_of, payload_of, stats_of
 
@@ -27,14 +28,12 @@ if TYPE_CHECKING:
     from memguard.report import Stats
     from memguard.tuning import GCTuner
 
-    Listener = Callable[[dict[str, Any]], object]
-
 _threads = _log.Complaints()
 _FULL_PRESSURE = 0.9
 _HAS_STAR_ARGS = 0x04  # inspect.CO_VARARGS; inspect is slow to import
 
 
-class MemoryMonitor(_reclaim.Reclaiming):
+class MemoryMonitor(_reclaim.Reclaiming, Emitter):
     """Watches the process. One background thread serves all monitors of it.
 
     Samples are taken in the background and when the program asks; what follows
@@ -44,6 +43,11 @@ class MemoryMonitor(_reclaim.Reclaiming):
 
     `config`: settings, flat or nested; see ResourceManager for the other
     arguments. Usable alone.
+
+    Events: monitoring:started, monitoring:stopped, stats:collected,
+    threshold:exceeded, trend:rapid-growth, leak:warning, leak:critical,
+    level:changed, pressure, optimization:automatic (a round as
+    get_reclaim_history() tells it), memory:unreclaimable.
     """
 
     pressure_callbacks: list[Callable[..., object]]
@@ -75,12 +79,11 @@ class MemoryMonitor(_reclaim.Reclaiming):
         return self
 
     def _set_up(self, buffers: BufferManager | None) -> None:
+        Emitter.__init__(self, _core.EVENTS)
         self.pressure_callbacks = []
         self._shed_callbacks: list[Callable[..., object]] = []
         self.gc_count = 0
         self._buffers = buffers
-        self._listeners: dict[str, list[Listener]] = {}
-        self._complaints = _log.Complaints()
         self._relieved = 0  # number of the sample that buffers were flushed for
         self._tuner: GCTuner | None = None
         self._is_tuned = False  # by the setting
@@ -274,27 +277,6 @@ class MemoryMonitor(_reclaim.Reclaiming):
             self._call(callback, *((report,) if _takes_one(callback) else ()))
         return bool(callbacks)
 
-    def on(self, event: str, listener: Listener) -> None:
-        """Has `listener(payload)` called for each `event`: monitoring:started,
-        monitoring:stopped, stats:collected, threshold:exceeded,
-        trend:rapid-growth, leak:warning, leak:critical, level:changed, pressure,
-        optimization:automatic (a round as get_reclaim_history() tells it),
-        memory:unreclaimable.
-
-        Raises InvalidError for another name.
-        """
-        if event not in _core.EVENTS:
-            raise InvalidError(f"event {event!r}, allowed: {', '.join(_core.EVENTS)}")
-        if not callable(listener):
-            raise ConfigTypeError(f"listener is {listener!r}, allowed: a callable")
-        self._listeners.setdefault(event, []).append(listener)
-
-    def off(self, event: str, listener: Listener) -> None:
-        """Ends what on() began. Does nothing if it did not."""
-        listeners = self._listeners.get(event, [])
-        if listener in listeners:
-            listeners.remove(listener)
-
     def _deliver(self) -> None:
         """Runs what the waiting events ask for, in this thread.
 
@@ -330,11 +312,8 @@ class MemoryMonitor(_reclaim.Reclaiming):
             pressure = event["sample"].pressure
             for callback in tuple(self.pressure_callbacks):
                 self._call(callback, *((pressure,) if _takes_one(callback) else ()))
-        listeners = self._listeners.get(name)
-        if listeners and not self.closed:
-            payload = payload_of(event, self._read_settings())
-            for listener in tuple(listeners):
-                self._call(listener, payload)
+        if self._listeners.get(name) and not self.closed:
+            self._emit(name, payload_of(event, self._read_settings()))
 
     def _call(self, callback: Callable[..., object], *args: object) -> None:
         try:

@@ -1,6 +1,7 @@
-"""What must happen when the process forks or the interpreter ends.
+"""How objects end: with a block, with the interpreter, and what a fork does to them.
 
-Objects are held weakly: whoever is alive is told, newest first.
+Of forks and of the interpreter's end whoever is alive is told, newest first; objects
+are held weakly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from memguard import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    class Closable(Protocol):
+        def close(self) -> None: ...
 
     class Mortal(Protocol):
         """What an object here brings."""
@@ -25,6 +30,23 @@ if TYPE_CHECKING:
 
 _live: dict[int, ref[Mortal]] = {}
 _exiting = False
+
+
+class Closing:
+    """A `with` block ends with close()."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self: Closable,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def add(mortal: Mortal) -> None:

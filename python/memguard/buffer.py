@@ -8,7 +8,6 @@ from memguard.config import apply, resolve
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Any, Self
 
     from memguard.config import Path
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 _ROUNDS = 10
 
 
-class BufferManager(_core.Buffers):
+class BufferManager(_core.Buffers, _life.Closing):
     """Buffers by name. A buffer is a plain list that the program appends to.
 
     A sink is called as `sink(items)` with a list of what was flushed. It may keep
@@ -133,17 +132,6 @@ class BufferManager(_core.Buffers):
         finally:
             self._give_up()
             self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _give_up(self) -> None:
         """Forgets buffers that could not be emptied."""

@@ -369,7 +369,7 @@ class _Pool:
         self._moving = 0
 
 
-class ManagedConnectionPool(_Pool):
+class ManagedConnectionPool(_Pool, _life.Closing):
     """At most `max_connections`, made by `factory()` when none is idle.
 
     `close(connection)`: by default its method close(). `is_closed(connection)`: by
@@ -451,17 +451,6 @@ class ManagedConnectionPool(_Pool):
         are closed when they come back. Idempotent."""
         if not self._closed:
             self._end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class AsyncManagedConnectionPool(_Pool):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Any, TypeVar
 
     from memguard._caches import Registration
     from memguard.config import Path
@@ -112,7 +112,7 @@ class _Managed:
         self._manager._run(self._id)
 
 
-class ResourceManager(_core.Manager):
+class ResourceManager(_core.Manager, _life.Closing):
     """Watches memory, sizes buffers by it and cleans up, each resource once.
 
     `config`: a mapping of settings by section, or flat
@@ -333,17 +333,6 @@ class ResourceManager(_core.Manager):
         finally:
             self.buffer_manager._give_up()
             self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if self.closed:

@@ -38,8 +38,7 @@ from memguard.monitor import MemoryMonitor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
     from memguard._emitter import Listener
     from memguard.config import Path
@@ -70,7 +69,7 @@ class _Flight:
         self.report: Report | None = None
 
 
-class MemoryOptimizationService(Emitter):
+class MemoryOptimizationService(Emitter, _life.Closing):
     """Optimizes on request, and by itself between start() and stop().
 
     `config` and the other arguments are those of MemoryMonitor, besides its names
@@ -193,17 +192,6 @@ class MemoryOptimizationService(Emitter):
         self._listeners.clear()
         if self._owns:
             self._monitor.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _at_exit(self) -> None:
         self.close()

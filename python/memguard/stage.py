@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from memguard import _log
+from memguard import _life, _log
 from memguard._core import ConfigTypeError
 from memguard.manager import ResourceManager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Any, Self
 
 
-class StageBase:
+class StageBase(_life.Closing):
     """Base of a stage. Subclasses override initialize() and
     _cleanup_stage_specific().
 
@@ -68,11 +67,3 @@ class StageBase:
     def __enter__(self) -> Self:
         self.initialize()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

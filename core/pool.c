@@ -221,6 +221,17 @@ static MG__COLD mg_status pool_refuse(mg_pool *pool, uint64_t handle,
                   (unsigned long long)handle);
 }
 
+mg_status mg_pool_again(mg_pool *pool, uint64_t handle, mg_error *err) {
+  mg_finding finding = {
+      .kind = MG_FINDING_DOUBLE_RETURN, .count = 1, .handle = handle};
+  const mg__span *span = mg__span_of(mg__handle_id(handle));
+
+  if (span != NULL) finding.capacity = span->block_bytes;
+  if (MG__LOAD(pool->serial) != 0) mg__leak_report(pool, &finding);
+  return mg__fail(err, MG_ERETURNED, "rental %#llx was returned before",
+                  (unsigned long long)handle);
+}
+
 /* The slot a handle names, if it can be a rental of this pool. */
 static inline mg__slot *pool_find(const mg_pool *pool, uint64_t handle,
                                   mg__span **out_span) {

@@ -225,6 +225,9 @@ MG_API mg_status mg_pool_rent(mg_rental *out, mg_pool *pool, size_t bytes,
  *  @return MG_OK; MG_ERETURNED (it was returned before), MG_EFOREIGN (not of this
  *  pool), MG_ECLOSED: nothing happened. */
 MG_API mg_status mg_pool_return(mg_pool *pool, uint64_t handle, mg_error *err);
+/** Reports a second return that the binding found by itself: of a rental that its
+ *  owner returned, and that goes on for views of it. @return MG_ERETURNED. */
+MG_API mg_status mg_pool_again(mg_pool *pool, uint64_t handle, mg_error *err);
 /** Rents `count` buffers of `bytes`, all or none. @return as mg_pool_rent(). */
 MG_API mg_status mg_pool_rent_many(mg_rental *out, size_t count, mg_pool *pool,
                                    size_t bytes, mg_error *err);

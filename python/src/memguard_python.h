@@ -90,6 +90,8 @@ typedef struct mgpy_reclaim {
   _Atomic int listener;     /* number with the allocator, or -1 */
 } mgpy_reclaim;
 
+typedef struct mgpy_pools mgpy_pools; /* pool_parts.h */
+
 typedef struct mgpy_state {
   PyObject *error_base;            /* MemguardError */
   PyObject *errors[MGPY_STATUSES]; /* by mg_status; [MG_OK] is NULL */
@@ -102,6 +104,9 @@ typedef struct mgpy_state {
   PyTypeObject *level_tracker_type;
   PyTypeObject *policy_type;
   PyTypeObject *tuner_type;
+  PyTypeObject *pool_type;
+  PyTypeObject *pooled_type;
+  PyTypeObject *writer_type;
   PyObject *levels[MG_LEVELS];   /* names, interned */
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
@@ -109,6 +114,7 @@ typedef struct mgpy_state {
   PyObject *deliver_name, *run_entry_name, *unlink_failed_name, *tick_name;
   mgpy_gc gc;
   mgpy_reclaim reclaim;
+  mgpy_pools *pools; /* what all pools of the interpreter share */
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -399,5 +405,12 @@ int mgpy_add_tuner(PyObject *module, mgpy_state *state); /* tune.c */
 /* ---- optimize.c --------------------------------------------------------- */
 
 int mgpy_add_optimize(PyObject *module, mgpy_state *state);
+
+/* ---- pool.c ------------------------------------------------------------- */
+
+int mgpy_add_pools(PyObject *module, mgpy_state *state);
+void mgpy_pools_free(mgpy_state *state);
+/** In a forked child. */
+void mgpy_pools_after_fork(mgpy_state *state);
 
 #endif

@@ -93,6 +93,7 @@ static PyObject *module_fork_child(PyObject *module, PyObject *unused) {
   atomic_store(&module_is_resume_due, false);
   mgpy_allocator_after_fork();
   mgpy_reclaim_after_fork(&state->reclaim);
+  mgpy_pools_after_fork(state);
   mg_fork_child();
   Py_RETURN_NONE;
 }
@@ -145,7 +146,8 @@ static int module_exec(PyObject *module) {
       mgpy_add_errors, mgpy_add_settings, mgpy_add_sample,
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
-      mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner};
+      mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner,
+      mgpy_add_pools};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;
@@ -165,7 +167,8 @@ static int module_exec(PyObject *module) {
 #define MODULE_TYPES(X)                                           \
   X(settings_type) X(sample_type) X(monitor_type) X(buffer_type) \
   X(buffers_type) X(manager_type) X(level_tracker_type) \
-  X(policy_type) X(tuner_type)
+  X(policy_type) X(tuner_type) X(pool_type) X(pooled_type) \
+  X(writer_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   mgpy_state *state = PyModule_GetState(module);
@@ -188,6 +191,7 @@ static void module_free(void *module) {
 #define MODULE_CLEAR(field) Py_CLEAR(state->field);
   MODULE_TYPES(MODULE_CLEAR)
 #undef MODULE_CLEAR
+  mgpy_pools_free(state);
   mgpy_reclaim_free(&state->reclaim);
   mgpy_gc_free(state);
   Py_CLEAR(state->deliver_name);

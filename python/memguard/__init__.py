@@ -37,6 +37,8 @@ from memguard._core import (
     MemguardError,
     NoMemoryError,
     NotFoundError,
+    PooledBuffer,
+    PooledBufferWriter,
     RangeError,
     ReturnedError,
     SystemCallError,
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
         ManagedConnectionPool,
     )
     from memguard.optimizer import MemoryOptimizationService
+    from memguard.pool import MemoryPool, ObjectPool, PooledArray, shared_pool
     from memguard.queue_memory import QueueMemory
     from memguard.resource import ResourceType
     from memguard.reuse import IndicatorCache, ReusePool, RingBuffer
@@ -94,6 +97,9 @@ _LAZY = {
     "IndicatorCache": "reuse",
     "ManagedConnectionPool": "connection_pool",
     "MemoryOptimizationService": "optimizer",
+    "MemoryPool": "pool",
+    "ObjectPool": "pool",
+    "PooledArray": "pool",
     "QueueMemory": "queue_memory",
     "Registration": "_caches",
     "ResourceType": "resource",
@@ -103,6 +109,7 @@ _LAZY = {
     "pool_stats": "_caches",
     "register_cache": "_caches",
     "register_pool": "_caches",
+    "shared_pool": "pool",
 }
 
 __all__ = [
@@ -126,8 +133,13 @@ __all__ = [
     "MemguardError",
     "MemoryMonitor",
     "MemoryOptimizationService",
+    "MemoryPool",
     "NoMemoryError",
     "NotFoundError",
+    "ObjectPool",
+    "PooledArray",
+    "PooledBuffer",
+    "PooledBufferWriter",
     "QueueMemory",
     "RangeError",
     "Registration",
@@ -150,6 +162,7 @@ __all__ = [
     "register_cache",
     "register_pool",
     "rss_bytes",
+    "shared_pool",
     "temporary_gc_settings",
     "unfreeze",
     "version",

@@ -7,7 +7,7 @@ import sys
 from itertools import count
 
 from memguard import _core, _life, _log
-from memguard._core import ConfigTypeError, InvalidError
+from memguard._core import ClosedError, ConfigTypeError, InvalidError
 from memguard.buffer import BufferManager
 from memguard.config import nested, resolve
 from memguard.monitor import MemoryMonitor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from memguard._caches import Registration
     from memguard.config import Path
+    from memguard.pool import MemoryPool
     from memguard.tuning import GCTuner
 
     T = TypeVar("T")
@@ -200,6 +201,20 @@ class ResourceManager(_core.Manager, _life.Closing):
             last_cleanup_time=stats["last_cleanup_unix_ms"] / 1000,
         )
 
+    @property
+    def pool(self) -> MemoryPool:
+        """A MemoryPool with the manager's settings of section pool, made when first
+        asked for; close() closes it. Raises ClosedError."""
+        monitor = self.memory_monitor
+        with monitor._settings_lock:
+            if monitor._pool is None:
+                from memguard.pool import MemoryPool
+
+                if self.closed:
+                    raise ClosedError("ResourceManager is closed")
+                monitor._pool = MemoryPool._of(monitor._read_settings())
+            return monitor._pool
+
     # ---- buffers -----------------------------------------------------------
 
     def create_buffer(
@@ -332,6 +347,8 @@ class ResourceManager(_core.Manager, _life.Closing):
             self.cleanup()
         finally:
             self.buffer_manager._give_up()
+            if self.memory_monitor._pool is not None:
+                self.memory_monitor._pool.close()
             self._close()
 
     def __del__(self) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from memguard.buffer import BufferManager
     from memguard.config import Path
+    from memguard.pool import MemoryPool
     from memguard.report import Stats
     from memguard.tuning import GCTuner
 
@@ -87,6 +88,7 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
         self._relieved = 0  # number of the sample that buffers were flushed for
         self._tuner: GCTuner | None = None
         self._is_tuned = False  # by the setting
+        self._pool: MemoryPool | None = None  # the manager's
         self._renew_locks()
 
     def _renew_locks(self) -> None:
@@ -170,6 +172,8 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
             self._configure(settings)
             enabled = settings.get("memory.enabled")
             _pauses.change(self, settings.get("memory.long_pause"))
+            if self._pool is not None and not self._pool.closed:
+                self._pool._change(settings)
         if was_enabled and not enabled:
             self._stop()
         elif enabled and not was_enabled:

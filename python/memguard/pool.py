@@ -15,6 +15,9 @@ that, and to idle memory going back as time passes; without one trim() does it.
 
 from __future__ import annotations
 
+from _weakref import ref
+from contextlib import contextmanager
+
 from memguard import _core, _life, _log
 from memguard._core import ClosedError, ForeignError, RangeError, ReturnedError
 from memguard.config import apply, nested, resolve
@@ -23,7 +26,6 @@ from memguard.reuse import ReusePool, require_count
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Any, Self
 
@@ -107,9 +109,7 @@ class MemoryPool(_core.Pool):
         self._set_up(settings, settings or _core.Settings())
         return self
 
-    def _set_up(
-        self, source: _core.Settings | None, settings: _core.Settings
-    ) -> None:
+    def _set_up(self, source: _core.Settings | None, settings: _core.Settings) -> None:
         self._open(source)
         self._settings = settings
         _life.add(self)
@@ -215,14 +215,22 @@ def shared_pool() -> MemoryPool:
 # ---- objects ----------------------------------------------------------------
 
 
+class _Rented(ref):  # type: ignore[type-arg]
+    """A weak reference to a rented object that knows its key."""
+
+    __slots__ = ("key",)
+
+    key: int
+
+
 class ObjectPool(ReusePool):
     """Objects that are costly to make, rented and returned.
 
     What ReusePool is (`factory`, `reset`, `max_size`, giving up idle ones under
     memory pressure), with returns checked: what is idle already is ReturnedError,
     what is not rented from this pool ForeignError. An object whose `reset` raises
-    is dropped, and the exception logged. One that is forgotten is nobody's loss:
-    it ends as any object does, and counts as lost if it can be referenced weakly.
+    is dropped, and the exception logged. One that is forgotten ends as any object
+    does; it counts as lost if its type has weak references.
 
     Raises ConfigTypeError, RangeError (`max_size`). Any thread.
     """
@@ -236,34 +244,45 @@ class ObjectPool(ReusePool):
         name: str | None = None,
     ) -> None:
         # By id. None: of a type without weak references.
-        self._out: dict[int, ref[Any] | None] = {}
+        self._out: dict[int, _Rented | None] = {}
         self._lost = 0
         super().__init__(factory, reset, max_size, name=name)
+
+    def acquire(self) -> Any:
+        """The same as rent()."""
+        return self.rent()
+
+    def release(self, item: Any) -> None:
+        """The same as return_()."""
+        self.return_(item)
 
     def rent(self) -> Any:
         """An idle object, or a new one. Raises ClosedError, and what `factory`
         raises."""
-        item = self.acquire()
-        key = id(item)
+        item = super().acquire()
         try:
-            self._out[key] = ref(item, lambda _: self._forget(key))
+            rented = _Rented(item, self._forget)
+            rented.key = id(item)
         except TypeError:
-            self._out[key] = None
+            self._out[id(item)] = None
+        else:
+            self._out[id(item)] = rented
         return item
 
-    def _forget(self, key: int) -> None:
-        if self._out.pop(key, _ABSENT) is not _ABSENT:
+    def _forget(self, rented: _Rented) -> None:
+        if self._out.pop(rented.key, None) is not None:
             self._lost += 1
 
     def return_(self, item: Any) -> None:
         """Takes an object back. Raises ReturnedError, ForeignError."""
-        known = self._out.pop(id(item), _ABSENT)
-        if known is _ABSENT or (known is not None and known() is not item):  # type: ignore[operator]
+        try:
+            del self._out[id(item)]
+        except KeyError:
             kind = type(item).__name__
             if id(item) in self._idle:
-                raise ReturnedError(f"a {kind} was returned before")
-            raise ForeignError(f"a {kind} is not rented from this pool")
-        self.release(item)
+                raise ReturnedError(f"a {kind} was returned before") from None
+            raise ForeignError(f"a {kind} is not rented from this pool") from None
+        super().release(item)
 
     @contextmanager
     def borrow(self) -> Iterator[Any]:
@@ -277,8 +296,7 @@ class ObjectPool(ReusePool):
                 self.return_(item)
 
     def stats(self) -> dict[str, int]:
-        """rented, returned, lost, current (rented - returned - lost), idle, max,
-        created, dropped."""
+        """rented, returned, lost, current (out now), idle, max, created, dropped."""
         stats = self.get_stats()
         return {
             "rented": stats["acquired"],
@@ -290,6 +308,3 @@ class ObjectPool(ReusePool):
             "created": stats["created"],
             "dropped": stats["dropped"],
         }
-
-
-_ABSENT: Any = object()

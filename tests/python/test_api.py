@@ -169,7 +169,18 @@ def test_the_stub_names_what_the_module_has() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Settings", "Sample", "Buffer", "Monitor", "Buffers", "Manager"]
+    "name",
+    [
+        "Settings",
+        "Sample",
+        "Buffer",
+        "Monitor",
+        "Buffers",
+        "Manager",
+        "Pool",
+        "PooledBuffer",
+        "PooledBufferWriter",
+    ],
 )
 def test_the_stub_of_a_class_names_what_it_has(name: str) -> None:
     kind = getattr(_core, name)

@@ -2,7 +2,8 @@
  *
  * A stack is noted as code objects and offsets, which costs about a microsecond;
  * it becomes text when somebody asks. A place is used again when no rental of its
- * stack is out, and none was ever lost: what was told once is told never again.
+ * stack is out; last of all one whose rental was lost, for a finding may name it.
+ * What was told is remembered by the hash of the stack alone.
  *
  * The lock is held without Python code running and without anything being freed.
  * Code objects take part in no cycle, so the table needs no garbage collection. */
@@ -10,7 +11,7 @@
 
 #include <string.h>
 
-enum { SITE_FRAMES = 8, SITES = 256, SITE_NEAR = 8 };
+enum { SITE_FRAMES = 8, SITES = 256, SITE_NEAR = 8, SITES_TOLD = 1024 };
 
 typedef struct site_stack {
   uint32_t depth;
@@ -21,13 +22,15 @@ typedef struct site_stack {
 typedef struct site_place {
   uint64_t id, hash; /* id 0: empty */
   uint32_t live;     /* rentals out */
-  bool is_told;      /* one was lost */
+  bool had_loss;
   site_stack stack;
 } site_place;
 
 struct mgpy_sites {
   pthread_mutex_t lock;
   site_place place[SITES];
+  uint64_t told[SITES_TOLD]; /* hashes; the oldest make room */
+  uint32_t told_count, told_next;
 };
 
 /* Of the process: a number means the same in all interpreters or nothing. */
@@ -88,6 +91,12 @@ static bool site_is_same(const site_stack *a, const site_stack *b) {
          memcmp(a->offset, b->offset, a->depth * sizeof *a->offset) == 0;
 }
 
+/* Whether `a` is the better one to be used again. */
+static bool site_is_rather(const site_place *a, const site_place *b) {
+  if (a->live > 0) return false;
+  return b == NULL || (b->had_loss && (!a->had_loss || a->id < b->id));
+}
+
 /* The place of a stack, or one to take, or NULL. The lock is held. */
 static site_place *site_find(mgpy_sites *sites, const site_stack *stack,
                              uint64_t hash) {
@@ -98,7 +107,7 @@ static site_place *site_find(mgpy_sites *sites, const site_stack *stack,
     if (place->id != 0 && place->hash == hash &&
         site_is_same(&place->stack, stack))
       return place;
-    if (spare == NULL && place->live == 0 && !place->is_told) spare = place;
+    if (site_is_rather(place, spare)) spare = place;
   }
   return spare;
 }
@@ -146,16 +155,32 @@ static site_place *site_by_id(mgpy_sites *sites, uint64_t id) {
   return NULL;
 }
 
+/* Whether this stack is to be told; notes that it was. The lock is held. */
+static bool site_is_news(mgpy_sites *sites, uint64_t hash) {
+  for (uint32_t i = 0; i < sites->told_count; i++)
+    if (sites->told[i] == hash) return false;
+  sites->told[sites->told_next] = hash;
+  sites->told_next = (sites->told_next + 1) % SITES_TOLD;
+  if (sites->told_count < SITES_TOLD) sites->told_count++;
+  return true;
+}
+
 void mgpy_site_lost(mgpy_sites *sites, mgpy_pool *pool, uint64_t id,
                     uint64_t capacity) {
   site_place *place;
-  bool *is_told;
+  bool is_news;
 
   pthread_mutex_lock(&sites->lock);
   place = site_by_id(sites, id);
-  is_told = place == NULL ? &pool->told_unknown : &place->is_told;
-  if (!*is_told && pool->lost_count < MGPY_LOST_WAITING) {
-    *is_told = true;
+  is_news = pool->lost_count < MGPY_LOST_WAITING;
+  if (place != NULL) {
+    place->had_loss = true;
+    is_news = is_news && site_is_news(sites, place->hash);
+  } else {
+    is_news = is_news && !pool->told_unknown;
+    pool->told_unknown = pool->told_unknown || is_news;
+  }
+  if (is_news) {
     pool->lost[pool->lost_count++] =
         (mgpy_lost){place == NULL ? 0 : id, capacity};
     atomic_store(&pool->is_lost_due, true);

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         AsyncManagedConnectionPool,
         ManagedConnectionPool,
     )
+    from memguard.frame import FrameWindow
     from memguard.optimizer import MemoryOptimizationService
     from memguard.pool import MemoryPool, ObjectPool, PooledArray, shared_pool
     from memguard.queue_memory import QueueMemory
@@ -94,6 +95,7 @@ _LAZY = {
     "temporary_gc_settings": "_gc_settings",
     "unfreeze": "_gc_settings",
     "AsyncManagedConnectionPool": "connection_pool",
+    "FrameWindow": "frame",
     "IndicatorCache": "reuse",
     "ManagedConnectionPool": "connection_pool",
     "MemoryOptimizationService": "optimizer",
@@ -125,6 +127,7 @@ __all__ = [
     "EncodingError",
     "ExistsError",
     "ForeignError",
+    "FrameWindow",
     "GCTuner",
     "HostError",
     "IndicatorCache",

@@ -320,11 +320,15 @@ class RingBuffer:
         if not names or len(set(names)) < len(names):
             raise InvalidError(f"columns is {columns!r}, allowed: different names")
         self._slots = max_candles + 1
-        self._data = [array("d", bytes(16 * self._slots)) for _ in names]
+        self._data = self._make_room(len(names))
         views = [memoryview(data).toreadonly() for data in self._data]
         self._views = dict(zip(names, views, strict=True))
         self._next = 0
         self._length = 0
+
+    def _make_room(self, columns: int) -> list[Any]:
+        """Memory of doubles for each column, two rings long."""
+        return [array("d", bytes(16 * self._slots)) for _ in range(columns)]
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leak_cases_pool
 import leak_cases_reuse
 import leaks_optimizer
 import leaks_tuning
@@ -469,7 +470,7 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
 CASES |= leaks_optimizer.CASES | leaks_tuning.CASES
 SLOW_CASES |= leaks_optimizer.SLOW_CASES | leaks_tuning.SLOW_CASES
 
-CASES |= leak_cases_reuse.CASES
+CASES |= leak_cases_reuse.CASES | leak_cases_pool.CASES
 
 
 @pytest.fixture
@@ -528,6 +529,11 @@ def test_every_public_name_is_called() -> None:
         memguard.ReusePool,
         memguard.RingBuffer,
         memguard.GCTuner,
+        memguard.MemoryPool,
+        memguard.PooledBuffer,
+        memguard.PooledBufferWriter,
+        memguard.ObjectPool,
+        memguard.FrameWindow,
     ]
     public = {
         f"{cls.__name__}.{name}"
@@ -540,6 +546,7 @@ def test_every_public_name_is_called() -> None:
         for name in memguard.__all__
         if not name.endswith("Error") and name not in ("version", "ResourceType")
     }
+    public |= {f"PooledArray.{name}" for name in ("return_", "returned")}
     called = {n for case in (*CASES.values(), *SLOW_CASES.values()) for n in case[1]}
     assert public - called == set()
     assert called - public == set()

@@ -213,13 +213,49 @@ def use_tuning() -> float:
         return tuner.load or 0.0
 
 
+def use_pools() -> int:
+    """Rents memory and objects."""
+    pool: memguard.MemoryPool = memguard.shared_pool()
+    with pool.rent(100) as buffer:
+        view: memoryview = buffer.memory
+        view[0] = len(buffer) + buffer.capacity - 164
+        bytes(buffer)
+        del view
+    writer: memguard.PooledBufferWriter = pool.rent_writer(max_bytes=5000)
+    count: int = writer.write(b"abc") + writer.write(bytearray(b"d"))
+    writer.get_span(100)[:1] = b"e"
+    writer.advance(1)
+    made: memguard.PooledBuffer = writer.detach()
+    pool.return_(made)
+    many: list[memguard.PooledBuffer] = pool.rent_many(2, 64)
+    for one in many:
+        one.return_()
+    array: memguard.PooledArray = pool.rent_array()
+    array.append("anything")
+    array.return_()
+    objects = memguard.ObjectPool(list, max_size=5)
+    with objects.borrow() as items:
+        items.append(1)
+    with memguard.FrameWindow(5, ("price",), pool=pool) as window:
+        window.append(1.5)
+    with memguard.MemoryPool({"leak_check": "advanced"}) as own:
+        own.update_config({"max_pool_mb": 5})
+        own.trim(0.5)
+        settings: float = own.config["max_pool_mb"]
+        print(settings, own.findings(), own.suspects())
+    with ResourceManager() as manager:
+        manager.pool.rent(5).return_()
+    held: int = pool.stats()["held_bytes"]
+    return count + held + objects.stats()["idle"]
+
+
 def main() -> None:
     """Uses everything."""
     with tempfile.TemporaryDirectory() as folder:
         stats = use_manager(Path(folder) / "file")
     if stats.memory_usage_mb is not None:
         print(stats.memory_usage_mb / 2, stats.buffer_count + stats.temp_files)
-    print(use_tuning())
+    print(use_tuning(), use_pools())
     print(use_service(), use_monitor(), use_buffers(), use_decisions())
     print(ResourceType.BUFFER.value)
     with Stage({"resource_manager": {"max_memory_mb": 512}}) as stage:

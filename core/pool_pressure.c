@@ -17,8 +17,8 @@ static struct {
 
 void mg__pools_move(mg_level *level, mg_level to) {
   if (*level == to) return;
-  if (to > MG_LEVEL_NORMAL) atomic_fetch_add(&pressure.monitors[to], 1);
-  if (*level > MG_LEVEL_NORMAL)
+  if (to != MG_LEVEL_NORMAL) atomic_fetch_add(&pressure.monitors[to], 1);
+  if (*level != MG_LEVEL_NORMAL)
     atomic_fetch_sub(&pressure.monitors[*level], 1);
   *level = to;
 }

@@ -6,23 +6,8 @@
 #include "pool_parts.h"
 
 #include <stddef.h>
-#include <time.h>
 
 #define POOL_MANY 1048576 /* rentals at once */
-
-typedef struct pool_object {
-  PyObject_HEAD
-  PyObject *weak_references;
-  mgpy_state *state;
-  mgpy_pool *pool; /* NULL until opened */
-} pool_object;
-
-static double pool_now_ms(void) {
-  struct timespec now; /* the clock of the sampler */
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
 
 /* ---- what rentals share with it ------------------------------------------------ */
 
@@ -63,12 +48,12 @@ static void pool_close(mgpy_pool *pool) {
 static PyObject *pool_make(PyTypeObject *type, PyObject *args,
                            PyObject *keywords) {
   mgpy_state *state = mgpy_state_of(type);
-  pool_object *self;
+  mgpy_pool_object *self;
   (void)args;
   (void)keywords;
 
   if (state == NULL) return NULL;
-  self = (pool_object *)type->tp_alloc(type, 0);
+  self = (mgpy_pool_object *)type->tp_alloc(type, 0);
   if (self != NULL) self->state = state;
   return (PyObject *)self;
 }
@@ -79,7 +64,7 @@ static int pool_traverse(PyObject *self, visitproc visit, void *arg) {
 }
 
 static void pool_dealloc(PyObject *object) {
-  pool_object *self = (pool_object *)object;
+  mgpy_pool_object *self = (mgpy_pool_object *)object;
   PyTypeObject *type = Py_TYPE(object);
 
   PyObject_GC_UnTrack(object);
@@ -94,7 +79,7 @@ static void pool_dealloc(PyObject *object) {
 
 /* _open(settings): None opens the pool that the process shares */
 static PyObject *pool_open(PyObject *object, PyObject *settings) {
-  pool_object *self = (pool_object *)object;
+  mgpy_pool_object *self = (mgpy_pool_object *)object;
   bool is_shared = settings == Py_None;
   mg_error err = MG_ERROR_INIT;
   const mg_config *config;
@@ -144,7 +129,7 @@ int mgpy_pool_number(mgpy_state *state, PyObject *object, const char *what,
 
 /* Tells of lost rentals: has Python log them. An exception of the logging is no
  * business of the caller, an interrupt is. @return 0 or -1. */
-static int pool_tell(pool_object *self) {
+static int pool_tell(mgpy_pool_object *self) {
   PyObject *told = PyObject_CallMethodNoArgs(
       (PyObject *)self, self->state->pools->tell_name);
 
@@ -157,21 +142,24 @@ static int pool_tell(pool_object *self) {
   return 0;
 }
 
-/* What comes before all but the commonest calls. @return NULL and an error, or the
- * pool, in use. */
-static mgpy_pool *pool_get(PyObject *object) {
-  pool_object *self = (pool_object *)object;
-  mgpy_pool *pool = self->pool;
+static bool pool_is_open(mgpy_state *state, const mgpy_pool *pool) {
+  if (pool != NULL && !atomic_load(&pool->is_closed)) return true;
+  mgpy_raise_format(state, MG_ECLOSED,
+                    pool == NULL
+                        ? "MemoryPool was not opened: its __init__ did not run"
+                        : "MemoryPool is closed");
+  return false;
+}
 
-  if (pool == NULL || atomic_load(&pool->is_closed)) {
-    mgpy_raise_format(self->state, MG_ECLOSED,
-                      pool == NULL
-                          ? "MemoryPool was not opened: its __init__ did not run"
-                          : "MemoryPool is closed");
+/* Telling runs code of the program, which may close the pool. */
+mgpy_pool *mgpy_pool_get(PyObject *object) {
+  mgpy_pool_object *self = (mgpy_pool_object *)object;
+
+  if (!pool_is_open(self->state, self->pool)) return NULL;
+  if (atomic_load(&self->pool->is_lost_due) &&
+      (pool_tell(self) < 0 || !pool_is_open(self->state, self->pool)))
     return NULL;
-  }
-  if (atomic_load(&pool->is_lost_due) && pool_tell(self) < 0) return NULL;
-  return pool;
+  return self->pool;
 }
 
 static mgpy_pooled *pool_raise(mgpy_pool *pool, const mg_error *err) {
@@ -184,6 +172,8 @@ mgpy_pooled *mgpy_pool_rent(mgpy_pool *pool, Py_ssize_t length) {
   mg_rental rental;
   mg_status st;
 
+  /* Reading the arguments may have run code too. */
+  if (!pool_is_open(pool->state, pool)) return NULL;
   MGPY_POOL_ENTER(pool);
   st = mg_pool_rent(&rental, pool->core, (size_t)length, &err);
   MGPY_POOL_LEAVE(pool);
@@ -192,7 +182,7 @@ mgpy_pooled *mgpy_pool_rent(mgpy_pool *pool, Py_ssize_t length) {
 }
 
 static PyObject *pool_rent_slowly(PyObject *object, PyObject *size) {
-  mgpy_pool *pool = pool_get(object);
+  mgpy_pool *pool = mgpy_pool_get(object);
   Py_ssize_t length;
 
   if (pool == NULL ||
@@ -204,7 +194,7 @@ static PyObject *pool_rent_slowly(PyObject *object, PyObject *size) {
 
 /* rent(n): here the common case, which tells nothing and refuses nothing. */
 static PyObject *pool_rent(PyObject *object, PyObject *size) {
-  mgpy_pool *pool = ((pool_object *)object)->pool;
+  mgpy_pool *pool = ((mgpy_pool_object *)object)->pool;
   mg_rental rental;
   Py_ssize_t length;
   mg_status st;
@@ -246,7 +236,7 @@ static PyObject *pool_list(mgpy_pool *pool, const mg_rental *rentals,
 }
 
 static PyObject *pool_rent_many(PyObject *object, PyObject *args) {
-  mgpy_pool *pool = pool_get(object);
+  mgpy_pool *pool = mgpy_pool_get(object);
   PyObject *count_object, *size, *made = NULL;
   mg_error err = MG_ERROR_INIT;
   Py_ssize_t count, length;
@@ -279,7 +269,7 @@ static PyObject *pool_rent_writer(PyObject *object, PyObject *args,
   static char *names[] = {"size_hint", "max_bytes", NULL};
   Py_ssize_t size_hint = 256, max_bytes = (Py_ssize_t)MG_POOL_MAX_BYTES;
   PyObject *hint = NULL, *max = Py_None;
-  mgpy_pool *pool = pool_get(object);
+  mgpy_pool *pool = mgpy_pool_get(object);
 
   if (pool == NULL ||
       !PyArg_ParseTupleAndKeywords(args, keywords, "|OO:rent_writer", names,
@@ -298,7 +288,7 @@ static PyObject *pool_rent_writer(PyObject *object, PyObject *args,
 
 /* return_(buffer) */
 static PyObject *pool_return(PyObject *object, PyObject *given) {
-  pool_object *self = (pool_object *)object;
+  mgpy_pool_object *self = (mgpy_pool_object *)object;
   mg_error err = MG_ERROR_INIT;
   mgpy_pooled *buffer;
   mgpy_pool *pool = self->pool;
@@ -312,7 +302,7 @@ static PyObject *pool_return(PyObject *object, PyObject *given) {
     if (mgpy_pooled_return(buffer) < 0) return NULL;
     Py_RETURN_NONE;
   }
-  pool = pool_get(object);
+  pool = mgpy_pool_get(object);
   if (pool == NULL) return NULL;
   MGPY_POOL_ENTER(pool);
   mg_pool_return(pool->core, buffer->handle, &err); /* refuses and reports it */
@@ -326,7 +316,7 @@ static PyObject *pool_return(PyObject *object, PyObject *given) {
 static PyObject *pool_trim(PyObject *object, PyObject *args,
                            PyObject *keywords) {
   static char *names[] = {"share", NULL};
-  mgpy_pool *pool = pool_get(object);
+  mgpy_pool *pool = mgpy_pool_get(object);
   PyObject *share_object = NULL;
   double share = 1.0;
   uint64_t given;
@@ -357,180 +347,10 @@ static PyObject *pool_trim(PyObject *object, PyObject *args,
   return PyLong_FromUnsignedLongLong(given);
 }
 
-/* ---- looking ---------------------------------------------------------------------- */
-
-/* Steals `value`. @return 0 or -1. */
-static int pool_set(PyObject *dict, const char *name, PyObject *value) {
-  int st = value == NULL ? -1 : PyDict_SetItemString(dict, name, value);
-
-  Py_XDECREF(value);
-  return st;
-}
-
-typedef struct pool_field {
-  const char *name;
-  size_t offset;
-} pool_field;
-
-#define POOL_FIELD(name) {#name, offsetof(mg_pool_stats, name)}
-static const pool_field pool_fields[] = {
-    POOL_FIELD(rented),         POOL_FIELD(returned),
-    POOL_FIELD(lost),           POOL_FIELD(current),
-    POOL_FIELD(current_bytes),  POOL_FIELD(held_bytes),
-    POOL_FIELD(peak_held_bytes), POOL_FIELD(cache_hits),
-    POOL_FIELD(plain),          POOL_FIELD(os_maps),
-    POOL_FIELD(os_bytes),       POOL_FIELD(given_back_bytes),
-    POOL_FIELD(sites_kept),     POOL_FIELD(suspected),
-    POOL_FIELD(withdrawn),      POOL_FIELD(double_returns),
-    POOL_FIELD(foreign_returns), POOL_FIELD(writes_after_return),
-    POOL_FIELD(findings_lost)};
-
-static PyObject *pool_tiers(const mg_pool_stats *stats) {
-  PyObject *made = PyDict_New();
-
-  for (int tier = 0; made != NULL && tier < MG_POOL_TIERS; tier++) {
-    const mg_pool_tier_stats *t = &stats->tier[tier];
-    PyObject *row = Py_BuildValue(
-        "{s:K,s:K,s:K,s:K}", "rented", (unsigned long long)t->rented,
-        "returned", (unsigned long long)t->returned, "current",
-        (unsigned long long)t->current, "current_bytes",
-        (unsigned long long)t->current_bytes);
-    if (pool_set(made, mg_pool_tier_name((mg_pool_tier)tier), row) < 0)
-      Py_CLEAR(made);
-  }
-  return made;
-}
-
-static PyObject *pool_stats(PyObject *object, PyObject *unused) {
-  mgpy_pool *pool = pool_get(object);
-  PyObject *made;
-  mg_pool_stats stats;
-  int st;
-  (void)unused;
-
-  if (pool == NULL) return NULL;
-  MGPY_POOL_ENTER(pool);
-  mg_pool_read_stats(pool->core, &stats);
-  MGPY_POOL_LEAVE(pool);
-  made = PyDict_New();
-  if (made == NULL) return NULL;
-  st = pool_set(made, "tiers", pool_tiers(&stats));
-  for (size_t i = 0; i < sizeof pool_fields / sizeof *pool_fields; i++) {
-    const char *at = (const char *)&stats + pool_fields[i].offset;
-    unsigned long long value = *(const uint64_t *)(const void *)at;
-    if (st == 0)
-      st = pool_set(made, pool_fields[i].name,
-                    PyLong_FromUnsignedLongLong(value));
-  }
-  if (st == 0)
-    st = pool_set(made, "deferred",
-                  PyLong_FromUnsignedLongLong(atomic_load(&pool->deferred)));
-  if (st == 0)
-    st = pool_set(made, "deferred_now",
-                  PyLong_FromUnsignedLongLong(atomic_load(&pool->deferred_now)));
-  if (st < 0) Py_CLEAR(made);
-  return made;
-}
-
-static PyObject *pool_finding(mgpy_pool *pool, const mg_finding *finding) {
-  PyObject *site = mgpy_site_text(pool->state->pools->sites, finding->site);
-  PyObject *capacity;
-
-  if (site == NULL) return NULL;
-  capacity = mgpy_number(finding->capacity == 0 ? MG_ABSENT : finding->capacity);
-  return Py_BuildValue("{s:s,s:K,s:N,s:d,s:N}", "kind",
-                       mg_finding_name(finding->kind), "count",
-                       (unsigned long long)finding->count, "capacity", capacity,
-                       "age_ms", finding->age_ms, "site", site);
-}
-
-static PyObject *pool_findings_of(mgpy_pool *pool, const mg_finding *findings,
-                                  size_t count) {
-  PyObject *made = PyList_New(0);
-
-  for (size_t i = 0; made != NULL && i < count; i++) {
-    PyObject *one = pool_finding(pool, &findings[i]);
-    if (one == NULL || PyList_Append(made, one) < 0) Py_CLEAR(made);
-    Py_XDECREF(one);
-  }
-  return made;
-}
-
-static PyObject *pool_findings(PyObject *object, PyObject *unused) {
-  mgpy_pool *pool = pool_get(object);
-  mg_finding findings[MG_POOL_FINDINGS];
-  size_t count;
-  (void)unused;
-
-  if (pool == NULL) return NULL;
-  MGPY_POOL_ENTER(pool);
-  count = mg_pool_take_findings(pool->core, findings, MG_POOL_FINDINGS);
-  MGPY_POOL_LEAVE(pool);
-  return pool_findings_of(pool, findings, count);
-}
-
-/* A time given by a test, or now. @return 0 or -1. */
-static int pool_time(PyObject *args, double *out) {
-  PyObject *given = Py_None;
-
-  if (!PyArg_ParseTuple(args, "|O", &given)) return -1;
-  *out = given == Py_None ? pool_now_ms() : PyFloat_AsDouble(given);
-  return *out == -1.0 && PyErr_Occurred() ? -1 : 0;
-}
-
-static PyObject *pool_suspects(PyObject *object, PyObject *args) {
-  mgpy_pool *pool = pool_get(object);
-  mg_finding findings[MG_POOL_FINDINGS];
-  double now_ms;
-  size_t count;
-
-  if (pool == NULL || pool_time(args, &now_ms) < 0) return NULL;
-  MGPY_POOL_ENTER(pool);
-  count = mg_pool_suspects(pool->core, now_ms, findings, MG_POOL_FINDINGS);
-  MGPY_POOL_LEAVE(pool);
-  if (count > MG_POOL_FINDINGS) count = MG_POOL_FINDINGS;
-  return pool_findings_of(pool, findings, count);
-}
-
-/* _tick(now_ms=None): lets time go on */
-static PyObject *pool_tick(PyObject *object, PyObject *args) {
-  mgpy_pool *pool = pool_get(object);
-  double now_ms;
-
-  if (pool == NULL || pool_time(args, &now_ms) < 0) return NULL;
-  MGPY_POOL_ENTER(pool);
-  mg_pool_tick(pool->core, now_ms);
-  MGPY_POOL_LEAVE(pool);
-  Py_RETURN_NONE;
-}
-
-/* _take_lost() -> [(capacity, site or None)]: lost rentals not told yet, also of a
- * closed pool */
-static PyObject *pool_take_lost(PyObject *object, PyObject *unused) {
-  pool_object *self = (pool_object *)object;
-  mgpy_lost lost[MGPY_LOST_WAITING];
-  PyObject *made = PyList_New(0);
-  mgpy_sites *sites = self->state->pools->sites;
-  uint32_t count = 0;
-  (void)unused;
-
-  if (made != NULL && self->pool != NULL)
-    count = mgpy_site_take_lost(sites, self->pool, lost);
-  for (uint32_t i = 0; made != NULL && i < count; i++) {
-    PyObject *site = mgpy_site_text(sites, lost[i].site), *row;
-    row = site == NULL ? NULL
-                       : Py_BuildValue("(KN)", (unsigned long long)lost[i].capacity,
-                                       site);
-    if (row == NULL || PyList_Append(made, row) < 0) Py_CLEAR(made);
-    Py_XDECREF(row);
-  }
-  return made;
-}
-
 /* ---- settings, end --------------------------------------------------------------- */
 
 static PyObject *pool_configure(PyObject *object, PyObject *settings) {
-  mgpy_pool *pool = pool_get(object);
+  mgpy_pool *pool = mgpy_pool_get(object);
   const mg_config *config;
 
   if (pool == NULL) return NULL;
@@ -543,7 +363,7 @@ static PyObject *pool_configure(PyObject *object, PyObject *settings) {
 }
 
 static PyObject *pool_close_method(PyObject *object, PyObject *unused) {
-  mgpy_pool *pool = ((pool_object *)object)->pool;
+  mgpy_pool *pool = ((mgpy_pool_object *)object)->pool;
   (void)unused;
 
   if (pool != NULL) pool_close(pool);
@@ -551,7 +371,7 @@ static PyObject *pool_close_method(PyObject *object, PyObject *unused) {
 }
 
 static PyObject *pool_after_fork(PyObject *object, PyObject *unused) {
-  mgpy_pool *pool = ((pool_object *)object)->pool;
+  mgpy_pool *pool = ((mgpy_pool_object *)object)->pool;
   (void)unused;
 
   /* Threads that held it did not come along. */
@@ -560,7 +380,7 @@ static PyObject *pool_after_fork(PyObject *object, PyObject *unused) {
 }
 
 static PyObject *pool_get_closed(PyObject *object, void *closure) {
-  const mgpy_pool *pool = ((pool_object *)object)->pool;
+  const mgpy_pool *pool = ((mgpy_pool_object *)object)->pool;
   (void)closure;
 
   return PyBool_FromLong(pool == NULL || atomic_load(&pool->is_closed));
@@ -571,9 +391,9 @@ static PyObject *pool_get_closed(PyObject *object, void *closure) {
 static PyMethodDef pool_methods[] = {
     {"_open", pool_open, METH_O, NULL},
     {"_configure", pool_configure, METH_O, NULL},
-    {"_tick", pool_tick, METH_VARARGS, NULL},
-    {"_suspects", pool_suspects, METH_VARARGS, NULL},
-    {"_take_lost", pool_take_lost, METH_NOARGS, NULL},
+    {"_tick", mgpy_pool_tick, METH_VARARGS, NULL},
+    {"_suspects", mgpy_pool_suspects, METH_VARARGS, NULL},
+    {"_take_lost", mgpy_pool_take_lost, METH_NOARGS, NULL},
     {"_close", pool_close_method, METH_NOARGS, NULL},
     {"_after_fork", pool_after_fork, METH_NOARGS, NULL},
     {"rent", pool_rent, METH_O,
@@ -601,7 +421,7 @@ static PyMethodDef pool_methods[] = {
      "Gives that share of the idle memory back to the system, the oldest first.\n"
      "Returns the bytes given back. Raises RangeError, ConfigTypeError and\n"
      "ClosedError. Any thread."},
-    {"stats", pool_stats, METH_NOARGS,
+    {"stats", mgpy_pool_stats, METH_NOARGS,
      "stats()\n--\n\n"
      "Numbers since the pool was opened, by name: rented, returned, lost;\n"
      "current (rented - returned - lost), current_bytes; held_bytes (the pool's\n"
@@ -613,7 +433,7 @@ static PyMethodDef pool_methods[] = {
      "(returned while views lived), deferred_now (their views live still);\n"
      "tiers: rented, returned, current, current_bytes of small, medium, large\n"
      "and huge. Raises ClosedError. Any thread."},
-    {"findings", pool_findings, METH_NOARGS,
+    {"findings", mgpy_pool_findings, METH_NOARGS,
      "findings()\n--\n\n"
      "What was found wrong since the last call, oldest first; 64 are kept.\n\n"
      "Each is a dict: kind (lost, double_return, foreign_return,\n"
@@ -628,7 +448,7 @@ static PyGetSetDef pool_attributes[] = {
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef pool_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(pool_object, weak_references),
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(mgpy_pool_object, weak_references),
      READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
@@ -643,7 +463,7 @@ static PyType_Slot pool_slots[] = {
     {0, NULL}};
 
 static PyType_Spec pool_spec = {
-    "memguard._core.Pool", sizeof(pool_object), 0,
+    "memguard._core.Pool", sizeof(mgpy_pool_object), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, pool_slots};
 
 int mgpy_add_pools(PyObject *module, mgpy_state *state) {

@@ -59,6 +59,16 @@ typedef struct mgpy_pooled {
 
 /* ---- pool.c ---------------------------------------------------------------- */
 
+typedef struct mgpy_pool_object {
+  PyObject_HEAD
+  PyObject *weak_references;
+  mgpy_state *state;
+  mgpy_pool *pool; /* NULL until opened */
+} mgpy_pool_object;
+
+/** What comes before all but the commonest calls. Tells of lost rentals, which runs
+ *  code of the program. @return NULL and ClosedError, or the pool. */
+mgpy_pool *mgpy_pool_get(PyObject *object);
 /** Reads a whole number. @return 0, or -1 and ConfigTypeError or RangeError. */
 int mgpy_pool_number(mgpy_state *state, PyObject *object, const char *what,
                      Py_ssize_t least, Py_ssize_t most, Py_ssize_t *out);
@@ -85,6 +95,18 @@ static inline void mgpy_pool_release(mgpy_pool *pool) {
 }
 /** Rents; @return a PooledBuffer of `length` bytes, or NULL and an error. */
 mgpy_pooled *mgpy_pool_rent(mgpy_pool *pool, Py_ssize_t length);
+
+/* ---- pool_look.c: methods of Pool --------------------------------------------- */
+
+PyObject *mgpy_pool_stats(PyObject *object, PyObject *unused);
+PyObject *mgpy_pool_findings(PyObject *object, PyObject *unused);
+/** _suspects(now_ms=None) */
+PyObject *mgpy_pool_suspects(PyObject *object, PyObject *args);
+/** _tick(now_ms=None): lets time go on. */
+PyObject *mgpy_pool_tick(PyObject *object, PyObject *args);
+/** _take_lost() -> [(capacity, site or None)]: lost rentals not told yet, also of a
+ *  closed pool. */
+PyObject *mgpy_pool_take_lost(PyObject *object, PyObject *unused);
 
 /* ---- pool_buffer.c ---------------------------------------------------------- */
 

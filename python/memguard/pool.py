@@ -74,7 +74,7 @@ class PooledArray(list[object]):
             self.return_()
 
 
-class MemoryPool(_core.Pool):
+class MemoryPool(_core.Pool, _life.Closing):
     """A pool of memory.
 
     `config`: the settings of the section pool, flat or nested (pool_enabled,
@@ -181,17 +181,6 @@ class MemoryPool(_core.Pool):
         _life.remove(self)
         self._tell_lost()
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _at_exit(self) -> None:
         self._tell_lost()

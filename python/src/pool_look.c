@@ -2,14 +2,6 @@
 #include "pool_parts.h"
 
 #include <stddef.h>
-#include <time.h>
-
-static double pool_now_ms(void) {
-  struct timespec now; /* the clock of the sampler */
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
 
 /* Steals `value`. @return 0 or -1. */
 static int pool_set(PyObject *dict, const char *name, PyObject *value) {
@@ -126,7 +118,7 @@ static int pool_time(PyObject *args, double *out) {
   PyObject *given = Py_None;
 
   if (!PyArg_ParseTuple(args, "|O", &given)) return -1;
-  *out = given == Py_None ? pool_now_ms() : PyFloat_AsDouble(given);
+  *out = given == Py_None ? mg_clock_ms() : PyFloat_AsDouble(given);
   return *out == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 

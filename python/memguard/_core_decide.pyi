@@ -1,0 +1,120 @@
+"""The decisions of memguard._core; this file only divides its stubs."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from memguard._core import Settings
+
+class LevelTracker:
+    """Base of memguard.decide.LevelTracker."""
+
+    def __new__(cls, settings: Settings) -> Self: ...
+    def update(self, usage: float, now_ms: float, /) -> str:
+        """The level from now on."""
+
+class Policy:
+    """Base of memguard.decide.Policy."""
+
+    def __new__(cls, settings: Settings) -> Self: ...
+    def _next(
+        self,
+        now_ms: float,
+        usage: float,
+        level: str,
+        limit_bytes: int | None,
+        grown_bytes: int | None,
+        available: Sequence[str],
+        /,
+    ) -> tuple[str, str, str, float, bool, bool]: ...
+    def _done(
+        self,
+        action: str,
+        was_done: bool,
+        took_ms: float,
+        gc_ms: float,
+        freed_bytes: int | None,
+        used_bytes: int | None,
+        usage_after: float,
+        now_ms: float,
+        /,
+    ) -> None: ...
+    def spent(self, gc_ms: float, /) -> None:
+        """Counts collection time that was spent without asking."""
+
+    def may_collect(self, level: str, gc_ms: float, now_ms: float, /) -> bool:
+        """Whether a collection that takes gc_ms fits into the budget now."""
+
+    @property
+    def time_to_limit_ms(self) -> float | None:
+        """Time to the limit at the present pace; 0 once it is reached, None if
+        usage does not grow or too little is known."""
+
+    @property
+    def is_unreclaimable(self) -> bool:
+        """Whether it has given up collecting."""
+
+class Tuner:
+    """Base of memguard.decide.Tuner."""
+
+    def __new__(
+        cls, settings: Settings, profiles: Sequence[str], reference: str
+    ) -> Self: ...
+    def _configure(self, settings: Settings, /) -> None: ...
+    def _trial(
+        self,
+        now_ms: float,
+        seconds: float,
+        collections: int,
+        pause_ms: float,
+        gc_ms: float,
+        peak_rss_bytes: int | None,
+        operations: int | None,
+        /,
+    ) -> str: ...
+    def _restart(self) -> str: ...
+    def _trial_state(
+        self,
+    ) -> tuple[
+        str,
+        str,
+        int,
+        list[
+            tuple[
+                str,
+                str,
+                float | None,
+                tuple[float, int, float, float, int | None, int | None] | None,
+            ]
+        ],
+    ]: ...
+    def _freeze(
+        self,
+        now_ms: float,
+        live: int | None,
+        full_ms: float,
+        full_collected: int,
+        level: str,
+        is_idle: bool,
+        /,
+    ) -> str: ...
+    def _frozen(
+        self,
+        step: str,
+        now_ms: float,
+        live: int | None,
+        full_ms: float,
+        full_collected: int,
+        took_ms: float,
+        /,
+    ) -> None: ...
+    def _thaw(self) -> None: ...
+    def _idle(
+        self, now_ms: float, load: float | None, expected_ms: float, is_worth: bool, /
+    ) -> bool: ...
+    @property
+    def is_idle(self) -> bool:
+        """Whether the load was low when it was last told."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether a step was told as done."""

@@ -36,6 +36,11 @@ for (const [name, file] of Object.entries({
   IndicatorCache: 'reuse',
   ManagedConnectionPool: 'connection_pool',
   MemoryOptimizationService: 'optimizer',
+  MemoryPool: 'memory_pool',
+  ObjectPool: 'object_pool',
+  PooledArray: 'object_pool',
+  PooledBuffer: 'memory_pool',
+  PooledBufferWriter: 'pooled_writer',
   QueueMemory: 'queue',
   ReusePool: 'reuse',
   RingBuffer: 'reuse',
@@ -45,6 +50,7 @@ for (const [name, file] of Object.entries({
   poolStats: 'caches',
   registerCache: 'caches',
   registerPool: 'caches',
+  sharedPool: 'memory_pool',
 })) {
   Object.defineProperty(module.exports, name, { enumerable: true, get: () => require(`./lib/${file}`)[name] });
 }

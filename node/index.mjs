@@ -8,6 +8,11 @@ export const {
   ManagedConnectionPool,
   MemoryMonitor,
   MemoryOptimizationService,
+  MemoryPool,
+  ObjectPool,
+  PooledArray,
+  PooledBuffer,
+  PooledBufferWriter,
   QueueMemory,
   ResourceManager,
   ResourceStats,
@@ -27,5 +32,6 @@ export const {
   registerCache,
   registerPool,
   rssBytes,
+  sharedPool,
   version,
 } = memguard;

@@ -5,6 +5,7 @@
 // one and asking whether a buffer is full need no call into the addon.
 const native = require('./native');
 const config = require('./config');
+const poolLife = require('./pool_life');
 const reclaim = require('./reclaim');
 const { failure } = require('./errors');
 const { heapStatistics } = require('./heap');
@@ -151,6 +152,7 @@ class Core {
     if (this.closed) return;
     this.refreshHeap();
     this.onPass?.(this.pressure);
+    poolLife.press();
     this.drain();
   }
 
@@ -229,6 +231,7 @@ class Core {
       running.add(this);
       hold(this, () => this.stop());
       reclaim.enter(this);
+      poolLife.follow(this);
       if (!tellsHeap(heapStatistics())) this.startHeapTimer();
     }
     this.drain();
@@ -245,6 +248,7 @@ class Core {
     clearInterval(this.heapTimer);
     running.delete(this);
     reclaim.leave(this);
+    poolLife.unfollow(this);
     letGo(this);
     this.drain();
   }

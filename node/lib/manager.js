@@ -59,16 +59,14 @@ class ResourceManager {
   #hasCaches = false;
   #heapTuner = null;
   #isTuned = false; // by the setting
+  #pool = null;
 
   constructor(config = {}, options = {}) {
     this.#core = new Core(config, options);
     this.#buffers = new BufferTable(this.#core);
     this.#resources = new ResourceTable(this.#core);
     this.#core.onPass = (pressure) => this.#buffers.relieve(pressure);
-    this.#core.onChange = () => {
-      this.#buffers.refresh();
-      this.#followAutoTune();
-    };
+    this.#core.onChange = () => this.#changed();
     this.memoryMonitor = new MemoryMonitor(this.#core, { shed: () => this.#buffers.flushSinks() });
     this.bufferManager = new BufferManager(this.#buffers);
     this.#begin();
@@ -172,6 +170,16 @@ class ResourceManager {
     return this.#heapTuner;
   }
 
+  /** Made when first asked for. */
+  get pool() {
+    this.#use();
+    if (this.#pool === null) {
+      const { MemoryPool } = require('./memory_pool');
+      this.#pool = new MemoryPool(undefined, undefined, this.#core.config);
+    }
+    return this.#pool;
+  }
+
   get tempFiles() {
     return this.#resources.files;
   }
@@ -207,6 +215,12 @@ class ResourceManager {
 
   updateConfig(changes) {
     this.#core.update(changes);
+  }
+
+  #changed() {
+    this.#buffers.refresh();
+    this.#followAutoTune();
+    if (this.#pool !== null && !this.#pool.closed) this.#pool[require('./memory_pool').CONFIGURE](this.#core.config);
   }
 
   /* ---- end --------------------------------------------------------------------------------- */
@@ -259,6 +273,7 @@ class ResourceManager {
   #end() {
     if (this.#core.closed) return;
     this.#buffers.giveUpAll();
+    this.#pool?.close();
     this.#core.close();
   }
 

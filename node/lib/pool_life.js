@@ -12,11 +12,15 @@ const LEVEL_NORMAL = native.levelNames.indexOf('normal');
 const LEVEL_CRITICAL = native.levelNames.indexOf('critical');
 const { tickMs } = native.poolConstants;
 const SETTLE_LEAST_BYTES = 1048576;
+const SETTLE_SOON_BYTES = 67108864;
 const SETTLE_LEAST_MS = 10_000; // it looks through all that malloc has
+const SWEEP_LEAST_SLOTS = 4096; // one leaves some 500 bytes of V8's heap behind
+const SWEEP_LEAST_MS = 10_000;
 
 const pools = new Set(); // those with memory
 const monitors = new Set(); // that run
-const freedNow = { bytes: 0, settledAt: -Infinity }; // not yet given on
+// What was freed, but is still with malloc, and with V8.
+const left = { bytes: 0, slots: 0, settledAt: -Infinity, sweptAt: -Infinity, isSweptOnce: false };
 let timer = null;
 
 function nowMs() {
@@ -42,20 +46,34 @@ function press() {
 }
 
 function settle(now) {
-  if (freedNow.bytes < SETTLE_LEAST_BYTES || now - freedNow.settledAt < SETTLE_LEAST_MS) return;
-  freedNow.bytes = 0;
-  freedNow.settledAt = now;
+  if (left.bytes < SETTLE_LEAST_BYTES) return;
+  if (left.bytes < SETTLE_SOON_BYTES && now - left.settledAt < SETTLE_LEAST_MS) return;
+  left.bytes = 0;
+  left.settledAt = now;
   native.poolSettle();
 }
 
+// After a burst V8 may see no reason to collect for hours. Twice, when it is over: what
+// a FinalizationRegistry has of a slot goes with the second collection. What V8 frees
+// is settled later.
+function sweep(now) {
+  if (left.slots < SWEEP_LEAST_SLOTS || now - left.sweptAt < SWEEP_LEAST_MS) return;
+  left.isSweptOnce = !left.isSweptOnce;
+  left.slots = left.isSweptOnce ? SWEEP_LEAST_SLOTS : 0;
+  left.sweptAt = now;
+  left.bytes += SETTLE_LEAST_BYTES;
+  native.poolSweep();
+}
+
 function tick(now = nowMs()) {
+  const before = left.bytes;
   press();
   for (const pool of [...pools]) pool.tick(stampOf(now));
+  if (left.bytes === before) sweep(now);
   settle(now);
-  if (pools.size === 0 && freedNow.bytes < SETTLE_LEAST_BYTES) {
-    clearInterval(timer);
-    timer = null;
-  }
+  if (pools.size > 0 || left.bytes >= SETTLE_LEAST_BYTES || left.slots >= SWEEP_LEAST_SLOTS) return;
+  clearInterval(timer);
+  timer = null;
 }
 
 /** A pool that has memory from now on. */
@@ -69,8 +87,9 @@ function leave(pool) {
   pools.delete(pool);
 }
 
-function freed(bytes) {
-  freedNow.bytes += bytes;
+function freed(bytes, slots) {
+  left.bytes += bytes;
+  left.slots += slots;
 }
 
 function follow(core) {

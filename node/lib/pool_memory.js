@@ -368,13 +368,15 @@ class PoolMemory {
   // Of a slab with a slot lost, views may be about: V8 frees it after the last one.
   #drop(slabs) {
     const memories = [];
+    let slots = 0;
     for (const slab of slabs) {
+      slots += slab.records.length;
       if (slab.lost === 0) memories.push(slab.memory);
       this.#forget(slab);
     }
     const bytes = detach(memories);
     this.givenBackBytes += bytes;
-    life.freed(bytes);
+    life.freed(bytes, slots);
     return bytes;
   }
 

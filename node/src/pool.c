@@ -97,6 +97,21 @@ static napi_value pool_settle(napi_env env, napi_callback_info info) {
   return mgn_undefined(env);
 }
 
+/* poolSweep(): has V8 collect in steps and make its heap smaller; nothing where it
+ * cannot be told to. */
+static napi_value pool_sweep(napi_env env, napi_callback_info info) {
+  mgn_env *self;
+  void *isolate;
+
+  if (!mgn_arguments(env, info, 0, NULL, &self)) return NULL;
+  isolate = mgn_gc_pressable(self);
+  if (isolate != NULL) {
+    mgn_gc_press(isolate, MGN_PRESSURE_MODERATE);
+    mgn_gc_press(isolate, MGN_PRESSURE_NONE);
+  }
+  return mgn_undefined(env);
+}
+
 /* poolConstants: { name: number }, and the sizes of all classes. */
 static napi_status pool_define_tables(napi_env env, napi_value exports) {
   static const struct {
@@ -130,6 +145,7 @@ napi_status mgn_pool_define(napi_env env, napi_value exports, void *data) {
   static const mgn_function functions[] = {
       {"poolDetach", pool_detach},
       {"poolSettle", pool_settle},
+      {"poolSweep", pool_sweep},
       {"poolCapacity", pool_capacity},
       {"poolTier", pool_tier},
       {"poolTrim", pool_trim},

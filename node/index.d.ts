@@ -172,6 +172,7 @@ export interface Settings {
     readonly autoResize: boolean;
   };
   readonly thresholds: Thresholds;
+  readonly pool: PoolSettings;
 }
 
 /** Thresholds of warnings. */
@@ -826,6 +827,9 @@ export class ResourceManager {
   /** Collects at idle. Follows the setting memory.auto_tune, also when it is changed;
    *  stops with cleanup(). */
   readonly heapTuner: HeapTuner;
+  /** A pool with the manager's settings, closed with it; made when first asked for.
+   *  @throws {MemguardError} CLOSED. */
+  readonly pool: MemoryPool;
   /** The mapping given to the constructor. */
   readonly config: ConfigMapping;
   readonly settings: Settings;
@@ -1166,6 +1170,275 @@ export class StageBase {
   cleanup(): Promise<void>;
   /** cleanup(), and the end of the manager. Idempotent. */
   close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+// --- Pools of buffers and objects -------------------------------------------------------------
+
+/** The settings of section `pool`. */
+export interface PoolSettings {
+  /** false: each buffer is allocated plainly, with the same checks. Default true. */
+  readonly poolEnabled: boolean;
+  /** What a pool keeps, rented or idle, MB; beyond it buffers are allocated plainly. Default 1024. */
+  readonly maxPoolMb: number;
+  /** Idle buffers of one size kept at most while memory is short, MB: half of it at level high. Default 0.25. */
+  readonly threadCacheMb: number;
+  /** Idle buffers above 1 MB kept at most, MB. Default 64. */
+  readonly hugeCacheMb: number;
+  /** 0 disabled, 1 simple, 2 advanced, 3 paranoid; may be set by name. Default 1. */
+  readonly leakCheck: number;
+  /** Seconds after which a rental is suspected to be forgotten. Default 300. */
+  readonly suspectAfter: number;
+}
+
+/**
+ * A rented buffer. It ends with return(), by hand or by `using`; what it showed
+ * belongs to the next one then. Never reused: a returned one stays returned.
+ *
+ * If it is collected without that, the pool tells of a certain leak. Its memory is
+ * not used again while a view of it may be about, and freed with the last one.
+ */
+export class PooledBuffer {
+  private constructor();
+  /**
+   * An ordinary Buffer of `length` bytes, writable, its contents not cleared. It
+   * shares its ArrayBuffer with other rentals: never transfer that.
+   * @throws {MemguardError} RETURNED; CONFLICT (the ArrayBuffer was transferred).
+   */
+  readonly buffer: Buffer;
+  /** What was asked for, in bytes; 0 once returned. */
+  readonly length: number;
+  /** Bytes there are, at least `length`; 0 once returned. */
+  readonly capacity: number;
+  readonly returned: boolean;
+  /** @throws {MemguardError} RETURNED: it was returned before, which is a finding, too. */
+  return(): void;
+  /** The same as return(). */
+  release(): void;
+  /** return(), unless that was done. */
+  dispose(): void;
+  /** Where the runtime has Symbol.dispose: for `using`. */
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Bytes written one after the other into memory of a pool, twice as much each time
+ * it is full. Once disposed of, all but dispose() throws CLOSED.
+ */
+export class PooledBufferWriter {
+  /** As pool.rentWriter(sizeHint, maxBytes). */
+  constructor(pool: MemoryPool, sizeHint: number, maxBytes?: number);
+  /** What was written: a view, good until the next getSpan(), write() or the end. */
+  readonly written: Buffer;
+  /** Bytes. */
+  readonly writtenCount: number;
+  /** Bytes there are before it grows. */
+  readonly capacity: number;
+  /**
+   * The free space, to be filled from its start and told with advance(): at least
+   * `sizeHint` bytes, at least one. A view, good until the next getSpan(), write() or the end.
+   * @throws {MemguardError} RANGE: past `maxBytes`; TYPE; NO_MEMORY.
+   */
+  getSpan(sizeHint?: number): Buffer;
+  /** So many bytes of the span were filled. @throws {MemguardError} RANGE: more than there are; TYPE. */
+  advance(count: number): void;
+  /** @returns the bytes written. @throws {MemguardError} RANGE: past `maxBytes`, nothing is written; TYPE; NO_MEMORY. */
+  write(data: ArrayBufferView | ArrayBufferLike): number;
+  /** Starts over in the same memory. */
+  clear(): void;
+  /** What was written, as a rental, without copying it; the writer is disposed of. */
+  detach(): PooledBuffer;
+  /** Returns the memory. Idempotent. */
+  dispose(): void;
+  /** The same as dispose(). */
+  return(): void;
+  /** The same as dispose(). */
+  close(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** An array for a batch of objects; return() empties it. Each rental is an array of its own. */
+export class PooledArray<Item = any> extends Array<Item> {
+  readonly returned: boolean;
+  /** Empties it. @throws {MemguardError} RETURNED. */
+  return(): void;
+  /** The same as return(). */
+  release(): void;
+  /** return(), unless that was done. */
+  dispose(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export type PoolTier = 'small' | 'medium' | 'large' | 'huge';
+
+/** Rentals since the pool was opened. */
+export interface PoolTierStats {
+  rented: number;
+  returned: number;
+  /** Neither returned nor lost. */
+  current: number;
+  /** Their capacity. */
+  currentBytes: number;
+}
+
+/** Statistics of a {@link MemoryPool}. */
+export interface MemoryPoolStats extends PoolTierStats {
+  /** Forgotten, as the collector found. */
+  lost: number;
+  /** The pool's own memory, rented or idle. */
+  heldBytes: number;
+  peakHeldBytes: number;
+  /** Of it, cut into buffers that are idle. */
+  idleBytes: number;
+  /** Rentals that found an idle buffer. */
+  cacheHits: number;
+  /** Rentals that were allocated plainly. */
+  plain: number;
+  /** Freed so far. */
+  givenBackBytes: number;
+  /** Rentals that are watched, now. */
+  sitesKept: number;
+  /** As of the last suspects(), without those returned since. */
+  suspected: number;
+  /** Suspected, then returned after all. */
+  withdrawn: number;
+  doubleReturns: number;
+  foreignReturns: number;
+  writesAfterReturn: number;
+  /** Findings that were not taken in time. */
+  findingsLost: number;
+  tiers: Record<PoolTier, PoolTierStats>;
+}
+
+/** Something wrong about rentals. The same at the same place with the same size is one. */
+export interface PoolFinding {
+  kind: 'lost' | 'suspected' | 'double_return' | 'foreign_return' | 'write_after_return';
+  /** How often. */
+  count: number;
+  /** Where it was rented, "function (file:line:column)", innermost first; null: not noted, see leakCheck. */
+  site: string[] | null;
+  /** Bytes; null: not known. */
+  capacity: number | null;
+  /** Lost, suspected: since the rental, to one second. */
+  ageMs: number;
+}
+
+/**
+ * Buffers that are rented and returned instead of allocated, in the size classes of
+ * {@link decide}.poolCapacity: 64 bytes to 1 MiB, larger ones in a cache capped by
+ * bytes. A pool belongs to one thread (main or Worker); what it has ends with that.
+ *
+ * Idle memory goes back by itself: each second half of what nobody needed since the
+ * last, 64 MB at most. While a monitor runs (a ResourceManager has one), pools keep
+ * less at levels elevated and high and nothing at critical, when they allocate
+ * plainly; normal ends that. No timer keeps the process alive.
+ *
+ * Mistakes: a return that is wrong throws. `leakCheck` simple watches one rental of
+ * 128, and each from 512 KiB on: writing to it after its return is found, and where
+ * it was rented is noted, once a millisecond at most. advanced also takes the memory
+ * of one of 4000 away when it is returned: who kept its Buffer finds it empty.
+ * paranoid watches and notes each. A forgotten rental is found at any level, when it
+ * is collected, and logged once for each place.
+ */
+export class MemoryPool {
+  /** @throws {MemguardError} of a bad configuration. */
+  constructor(config?: ConfigMapping, options?: ConfigOptions);
+  /**
+   * A buffer of `bytes`, 1 to 2^40.
+   * @throws {MemguardError} RANGE, TYPE (no whole number), NO_MEMORY, CLOSED.
+   */
+  rent(bytes: number): PooledBuffer;
+  /** The same as rent(). */
+  rentMemory(bytes: number): PooledBuffer;
+  /** `count` buffers, or none if one cannot be had. @throws {MemguardError} as rent(). */
+  rentMany(count: number, bytes: number): PooledBuffer[];
+  /**
+   * A writer with room for `sizeHint` bytes (default 256) that grows up to `maxBytes` (default 2^40).
+   * @throws {MemguardError} as rent().
+   */
+  rentWriter(sizeHint?: number, maxBytes?: number): PooledBufferWriter;
+  /** An empty array. @param capacity items expected, up to 2^30; V8 makes room as it grows. */
+  rentArray<Item = any>(capacity?: number): PooledArray<Item>;
+  /** buffer.return(), for a buffer of this pool. @throws {MemguardError} RETURNED, FOREIGN, TYPE. */
+  return(buffer: PooledBuffer): void;
+  /** @throws {MemguardError} CLOSED. */
+  stats(): MemoryPoolStats;
+  /** What was found wrong since the last call, oldest first; 64 are kept. @throws {MemguardError} CLOSED. */
+  findings(): PoolFinding[];
+  /** Rentals older than `suspectAfter`; none with leakCheck disabled. @throws {MemguardError} CLOSED. */
+  suspects(): PoolFinding[];
+  /**
+   * Gives that share of the idle buffers up, longest idle first, as far as they fill
+   * whole blocks. @param share 0 to 1; default 1. @returns bytes freed.
+   * @throws {MemguardError} RANGE, TYPE, CLOSED.
+   */
+  trim(share?: number): number;
+  /** Settings in force from now on, all or none. @throws {MemguardError} also CLOSED. */
+  updateConfig(changes: ConfigMapping): void;
+  readonly config: PoolSettings;
+  /** Whether it pools; else it allocates plainly. */
+  readonly enabled: boolean;
+  readonly closed: boolean;
+  /** Gives idle memory up. Rentals stay valid and may be returned. Idempotent. */
+  close(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The pool that a thread shares, with settings of the environment alone; opened anew after a close(). */
+export function sharedPool(): MemoryPool;
+
+/**
+ * Objects that are costly to make, rented and returned. Gives up idle ones under
+ * memory pressure. What comes back twice or was never rented is refused.
+ */
+export class ObjectPool<Item extends object = any> {
+  /**
+   * `reset(item)` is called when one comes back; if it fails that is reported and the
+   * item let go. `maxSize` idle ones at most are kept; default 64.
+   * @throws {MemguardError} TYPE, RANGE.
+   */
+  constructor(
+    factory: () => Item,
+    options?: {
+      reset?: ((item: Item) => unknown) | null | undefined;
+      maxSize?: number | undefined;
+      name?: string | undefined;
+    },
+  );
+  /** An idle object, or a new one. @throws {MemguardError} CLOSED, TYPE (no new object); what `factory` throws. */
+  rent(): Item;
+  /** @throws {MemguardError} RETURNED, FOREIGN. */
+  return(item: Item): void;
+  /** rent(), to be returned by dispose() or `using`; value throws RETURNED then. */
+  borrow(): { readonly value: Item; dispose(): void; [Symbol.dispose](): void; [Symbol.asyncDispose](): Promise<void> };
+  /** rent(), `body(item)`, return() when it returns, throws or settles. */
+  borrow<Result>(body: (item: Item) => Result): Result;
+  /** Lets go of that share of the idle objects. @param share 0 to 1; default 1. @returns how many. */
+  trim(share?: number): number;
+  stats(): {
+    rented: number;
+    returned: number;
+    /** Collected without a return. */
+    lost: number;
+    /** Out now. */
+    current: number;
+    idle: number;
+    max: number;
+    created: number;
+    dropped: number;
+    doubleReturns: number;
+    foreignReturns: number;
+  };
+  /** For poolStats(). */
+  getStats(): { active: number; idle: number };
+  readonly closed: boolean;
+  /** Lets go of the idle objects; rent() throws from now on. Idempotent. */
+  close(): void;
   [Symbol.dispose](): void;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -1763,6 +2036,11 @@ declare const memguard: {
   ManagedConnectionPool: typeof ManagedConnectionPool;
   MemoryMonitor: typeof MemoryMonitor;
   MemoryOptimizationService: typeof MemoryOptimizationService;
+  MemoryPool: typeof MemoryPool;
+  ObjectPool: typeof ObjectPool;
+  PooledArray: typeof PooledArray;
+  PooledBuffer: typeof PooledBuffer;
+  PooledBufferWriter: typeof PooledBufferWriter;
   QueueMemory: typeof QueueMemory;
   ResourceManager: typeof ResourceManager;
   ResourceStats: typeof ResourceStats;
@@ -1782,6 +2060,7 @@ declare const memguard: {
   registerCache: typeof registerCache;
   registerPool: typeof registerPool;
   rssBytes: typeof rssBytes;
+  sharedPool: typeof sharedPool;
   version: string;
 };
 export default memguard;

@@ -14,6 +14,7 @@ const { CLASS_MAX_BYTES, CLASS_SHIFT, CLASS_STEP_BYTES, MAX_BYTES, PoolMemory, c
 
 const CONFIGURE = Symbol('configure');
 const MOVE = Symbol('move');
+const TRIM = Symbol('trim');
 const ROUND_UP = CLASS_STEP_BYTES - 1;
 const ARRAY_MOST = 2 ** 30; // items
 const WRITER_BYTES = 256;
@@ -99,7 +100,7 @@ class MemoryPool {
 
   constructor(mapping = {}, options = {}, handle = config.resolve(mapping, options)) {
     this[CONFIGURE](handle);
-    this.#registration = registerPool(this, { name: 'MemoryPool', trim: (share) => this.#trimCounting(share) });
+    this.#registration = registerPool(this, { name: 'MemoryPool', trim: trimCounting });
   }
 
   [CONFIGURE](handle) {
@@ -249,8 +250,8 @@ class MemoryPool {
     return this.#memory.relieve(share);
   }
 
-  // For registerPool(): how many buffers are gone.
-  #trimCounting(share) {
+  /** @returns how many buffers are gone. */
+  [TRIM](share) {
     const before = this.#memory.idleCount;
     this.#memory.relieve(share);
     return before - this.#memory.idleCount;
@@ -268,6 +269,11 @@ class MemoryPool {
 }
 
 defineDisposal(MemoryPool);
+
+// For registerPool(); holds no pool.
+function trimCounting(share) {
+  return this[TRIM](share);
+}
 
 function tierStats() {
   return { rented: 0, returned: 0, current: 0, currentBytes: 0 };

@@ -68,6 +68,7 @@ class Slab {
     this.isGone = false; // nothing of it belongs to the pool any more
     this.records = [];
     this.lost = 0;
+    this.parked = 0; // idle, but not to be rented any more
     this.seen = 0; // idle slots, while slabs are looked for that may go
   }
 }
@@ -160,8 +161,16 @@ class PoolMemory {
       else if (this.level === life.LEVEL_NORMAL) list.limit = Infinity;
       else list.limit = native.poolCacheLimit(list.capacity, cacheBytes, this.level);
       if (list.idle.length > list.limit) this.#giveUp(list, list.idle.length - list.limit);
+      if (this.isPlain) this.#park(list);
     }
     if (this.level !== life.LEVEL_NORMAL || this.isPlain) this.#giveUp(this.huge, Infinity);
+  }
+
+  // What lies in slabs that are in use goes with these.
+  #park(list) {
+    for (const { slab } of list.idle) slab.parked++;
+    list.idle = [];
+    list.low = 0;
   }
 
   /** @param level of memory pressure, as the core numbers them. */
@@ -280,8 +289,8 @@ class PoolMemory {
     for (const list of this.classes) {
       list.idle = list.idle.filter((slot) => slot.slab !== slab);
       list.low = Math.min(list.low, list.idle.length);
-      if (list.slab === slab) list.slab = null;
     }
+    for (const record of slab.records) this.watch.mark(record); // their returns are looked at
     if (!slab.isGone) this.#forget(slab);
   }
 
@@ -308,6 +317,9 @@ class PoolMemory {
       this.#drop([slab]);
     } else if (list === this.huge) {
       this.#takeBackHuge(slot);
+    } else if (this.isPlain) {
+      slab.parked++;
+      if (slab.parked + slab.lost === slab.records.length) this.#drop([slab]);
     } else {
       list.idle.push(slot);
       const surplus = list.idle.length - list.limit;
@@ -328,7 +340,7 @@ class PoolMemory {
 
   #lose(record) {
     const { list, slab } = record;
-    if (slab.isGone) return;
+    if (slab.isGone || record.stamp === 0) return; // it was idle when it was given up
     list.lost++;
     slab.lost++;
     if (list.capacity === 0) list.ownBytes -= slab.slotBytes;
@@ -351,7 +363,7 @@ class PoolMemory {
     let bytes = 0;
     for (const { slab } of idle) {
       if (slots >= wanted || bytes >= mostBytes) break;
-      if (slabs.has(slab) || slab.seen + slab.lost < slab.records.length) continue;
+      if (slabs.has(slab) || slab.seen + slab.parked + slab.lost < slab.records.length) continue;
       slabs.add(slab);
       slots += slab.seen;
       bytes += slab.bytes;
@@ -360,7 +372,6 @@ class PoolMemory {
     if (slabs.size === 0) return 0;
     list.idle = idle.filter(({ slab }) => !slabs.has(slab));
     list.low = Math.min(list.low, list.idle.length);
-    if (slabs.has(list.slab)) list.slab = null;
     if (list === this.huge) this.hugeIdleBytes -= bytes;
     return this.#drop(slabs);
   }
@@ -381,6 +392,8 @@ class PoolMemory {
   }
 
   #forget(slab) {
+    const [{ list }] = slab.records;
+    if (list.slab === slab) list.slab = null;
     slab.isGone = true;
     this.slabs.delete(slab);
     if (!slab.isSpent) this.heldBytes -= slab.bytes;

@@ -82,6 +82,13 @@ class PoolWatch {
     for (const list of this.#memory.lists) list.left = this.#step(list);
   }
 
+  /** Has the return of a rental looked at. */
+  mark(record) {
+    if (record.watch !== null) return;
+    record.watch = { site: null, isSampled: false, isSuspected: false };
+    this.sitesKept++;
+  }
+
   // Rentals until the next sample, at random so that no rhythm of the host hides one.
   #step(list) {
     if (this.#check === DISABLED) return NEVER;
@@ -202,10 +209,7 @@ class PoolWatch {
       for (const record of records) {
         const ageMs = this.#ageMs(record);
         if (record.stamp === 0 || ageMs < this.#suspectMs) continue;
-        if (record.watch === null) {
-          record.watch = { site: null, isSampled: false, isSuspected: false };
-          this.sitesKept++;
-        }
+        this.mark(record);
         if (!record.watch.isSuspected) this.suspected++;
         record.watch.isSuspected = true;
         found.push({ kind: 'suspected', count: 1, site: record.watch.site, capacity: slotBytes, ageMs });

@@ -12,10 +12,12 @@ test('the smallest program that runs everywhere', () => {
 
 test('names', () => {
   expect(Object.keys(memguard).sort()).toEqual([
-    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
-    'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase',
-    'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
-    'registerPool', 'rssBytes', 'version',
+    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor',
+    'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
+    'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
+    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide',
+    'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool', 'rssBytes',
+    'sharedPool', 'version',
   ]);
 });
 

@@ -6,6 +6,10 @@ import memguard, {
   ManagedConnectionPool,
   MemoryMonitor,
   MemoryOptimizationService,
+  MemoryPool,
+  ObjectPool,
+  PooledBuffer,
+  PooledBufferWriter,
   QueueMemory,
   ResourceManager,
   ResourceStats,
@@ -25,9 +29,10 @@ import memguard, {
   registerCache,
   registerPool,
   rssBytes,
+  sharedPool,
   version,
 } from 'memguard';
-import type { MemguardError, MemoryStats, ReclaimRound, Sample, ThresholdEvent } from 'memguard';
+import type { MemguardError, MemoryStats, PoolFinding, ReclaimRound, Sample, ThresholdEvent } from 'memguard';
 
 interface Order {
   id: number;
@@ -169,3 +174,28 @@ const connections = new ManagedConnectionPool(async () => ({ id: 1, destroyed: f
 const id: Promise<number> = connections.connection((connection) => connection.id, { timeout: 5 });
 console.log(registration.getStats().dropped, newest[0], id, cacheStats().length, poolStats()[0]?.idle);
 void connections.close();
+
+const pool: MemoryPool = sharedPool();
+const rental: PooledBuffer = pool.rent(1000);
+const bytes: Buffer = rental.buffer;
+rental.return();
+const writer: PooledBufferWriter = manager.pool.rentWriter(10, 100);
+writer.getSpan(5).fill(0);
+writer.advance(5);
+const written: number = writer.write(new Float64Array(1));
+writer.detach().release();
+// @ts-expect-error text has to be encoded first
+writer.write('text');
+// @ts-expect-error only a pool makes one
+new PooledBuffer();
+const batch = pool.rentArray<{ id: number }>(10);
+batch.push({ id: 1 });
+const ids: number[] = batch.map(({ id }) => id);
+const objects = new ObjectPool(() => new Map<string, number>(), { reset: (item) => item.clear() });
+const size: number = objects.borrow((item) => item.size);
+const borrowed = objects.borrow();
+borrowed.value.set('a', 1);
+borrowed.dispose();
+const found: PoolFinding | undefined = pool.findings()[0];
+console.log(bytes.length, written, ids, size, found?.site?.[0], pool.stats().tiers.small.current, pool.config.leakCheck);
+new MemoryPool({ pool: { leak_check: 'paranoid' } }).close();

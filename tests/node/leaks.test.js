@@ -9,8 +9,8 @@ afterAll(removeTemporary);
 const USES = [
   'manager closed', 'manager cleaned up and dropped', 'monitor dropped', 'monitor started and stopped',
   'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
-  'configuration', 'decisions', 'errors', 'caches', 'reuse', 'connection pools', 'tuning', 'process', 'collections',
-  'services', 'optimizations', 'reclaiming', 'a leak',
+  'configuration', 'decisions', 'errors', 'caches', 'reuse', 'memory pools', 'memory pools dropped', 'object pools',
+  'connection pools', 'tuning', 'process', 'collections', 'services', 'optimizations', 'reclaiming', 'a leak',
 ];
 
 test('the list is complete', async () => {

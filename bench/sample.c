@@ -5,7 +5,6 @@
 #include <libproc2/pids.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "memguard.h"
@@ -16,12 +15,7 @@ static mg_monitor *monitor;
 static struct pids_info *pids;
 static volatile uint64_t sink;
 
-static double now_ns(void) {
-  struct timespec t;
-
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
+static double now_ns(void) { return (double)mg_clock_ns(); }
 
 static int compare(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;

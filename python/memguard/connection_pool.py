@@ -160,6 +160,19 @@ class _Pool:
                 return False
             return True
 
+    def _abandon(self, waiter: _Waiter) -> None:
+        """Nobody waits any more: what was given goes to the next."""
+        if not self._withdraw(waiter):
+            self._give_back(waiter.given)
+
+    def _must_be_served(self, waiter: _Waiter, timeout: float | None) -> None:
+        """Raises WaitTimeoutError if the wait ended in vain."""
+        if self._withdraw(waiter):
+            self._timed_out += 1
+            raise WaitTimeoutError(
+                f"no connection within {timeout} s: {self._max} are in use"
+            )
+
     def _take_idle(self, amount: int) -> list[tuple[Any, float]]:
         taken = []
         for _ in range(amount):
@@ -411,14 +424,9 @@ class ManagedConnectionPool(_Pool, _life.Closing):
             if waiter.lock.acquire(True, -1 if timeout is None else timeout):
                 return
         except BaseException:  # KeyboardInterrupt
-            if not self._withdraw(waiter):
-                self._give_back(waiter.given)
+            self._abandon(waiter)
             raise
-        if self._withdraw(waiter):
-            self._timed_out += 1
-            raise WaitTimeoutError(
-                f"no connection within {timeout} s: {self._max} are in use"
-            )
+        self._must_be_served(waiter, timeout)
 
     def _make(self) -> Any:
         try:
@@ -495,14 +503,9 @@ class AsyncManagedConnectionPool(_Pool):
         try:
             await asyncio.wait({future}, timeout=timeout)
         except BaseException:  # CancelledError
-            if not self._withdraw(waiter):
-                self._give_back(waiter.given)
+            self._abandon(waiter)
             raise
-        if self._withdraw(waiter):
-            self._timed_out += 1
-            raise WaitTimeoutError(
-                f"no connection within {timeout} s: {self._max} are in use"
-            )
+        self._must_be_served(waiter, timeout)
 
     async def _make(self) -> Any:
         try:

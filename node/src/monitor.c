@@ -261,8 +261,9 @@ static napi_value monitor_reset(napi_env env, napi_callback_info info) {
 
 #define MONITOR_KEY_BYTES 1024 /* longer keys are refused by the core */
 
-/* counterRegister(manager, key) */
-static napi_value counter_register(napi_env env, napi_callback_info info) {
+static napi_value counter_do(napi_env env, napi_callback_info info,
+                             mg_status (*act)(mg_monitor *, const char *,
+                                              mg_error *)) {
   char key[MONITOR_KEY_BYTES];
   mg_error err = MG_ERROR_INIT;
   mg_monitor *monitor;
@@ -272,9 +273,18 @@ static napi_value counter_register(napi_env env, napi_callback_info info) {
   if (monitor == NULL ||
       !mgn_text_of(env, v[1], "the key of an object counter", key, sizeof key))
     return NULL;
-  if (mg_monitor_counter_register(monitor, key, &err) != MG_OK)
-    return mgn_throw(env, &err);
+  if (act(monitor, key, &err) != MG_OK) return mgn_throw(env, &err);
   return mgn_undefined(env);
+}
+
+/* counterRegister(manager, key) */
+static napi_value counter_register(napi_env env, napi_callback_info info) {
+  return counter_do(env, info, mg_monitor_counter_register);
+}
+
+/* counterReset(manager, key) */
+static napi_value counter_reset(napi_env env, napi_callback_info info) {
+  return counter_do(env, info, mg_monitor_counter_reset);
 }
 
 /* counterAdd(manager, key, delta) -> value */
@@ -298,21 +308,6 @@ static napi_value counter_add(napi_env env, napi_callback_info info) {
       MG_OK)
     return mgn_throw(env, &err);
   return mgn_number(env, (double)value);
-}
-
-static napi_value counter_reset(napi_env env, napi_callback_info info) {
-  char key[MONITOR_KEY_BYTES];
-  mg_error err = MG_ERROR_INIT;
-  mg_monitor *monitor;
-  napi_value v[2];
-
-  monitor = monitor_given(env, info, 2, v);
-  if (monitor == NULL ||
-      !mgn_text_of(env, v[1], "the key of an object counter", key, sizeof key))
-    return NULL;
-  if (mg_monitor_counter_reset(monitor, key, &err) != MG_OK)
-    return mgn_throw(env, &err);
-  return mgn_undefined(env);
 }
 
 /* counterAt(manager, index, Float64Array out) -> key, out: value; false beyond

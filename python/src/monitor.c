@@ -291,7 +291,9 @@ static PyObject *monitor_after_fork(PyObject *self, PyObject *unused) {
 
 /* ---- object counters --------------------------------------------------- */
 
-static PyObject *monitor_counter_register(PyObject *self, PyObject *key) {
+static PyObject *monitor_counter_do(PyObject *self, PyObject *key,
+                                    mg_status (*act)(mg_monitor *, const char *,
+                                                     mg_error *)) {
   mgpy_core *core = monitor_core(self);
   mg_error err = MG_ERROR_INIT;
   const char *name;
@@ -299,9 +301,17 @@ static PyObject *monitor_counter_register(PyObject *self, PyObject *key) {
   if (core == NULL) return NULL;
   name = mgpy_name(core->state, key, "key of an object counter");
   if (name == NULL) return NULL;
-  if (mg_monitor_counter_register(core->monitor, name, &err) != MG_OK)
+  if (act(core->monitor, name, &err) != MG_OK)
     return mgpy_raise(core->state, &err);
   Py_RETURN_NONE;
+}
+
+static PyObject *monitor_counter_register(PyObject *self, PyObject *key) {
+  return monitor_counter_do(self, key, mg_monitor_counter_register);
+}
+
+static PyObject *monitor_counter_reset(PyObject *self, PyObject *key) {
+  return monitor_counter_do(self, key, mg_monitor_counter_reset);
 }
 
 /* _counter_add(key, delta): the new value. */
@@ -320,19 +330,6 @@ static PyObject *monitor_counter_add(PyObject *self, PyObject *args) {
   if (mg_monitor_counter_add(core->monitor, name, delta, &value, &err) != MG_OK)
     return mgpy_raise(core->state, &err);
   return PyLong_FromUnsignedLongLong(value);
-}
-
-static PyObject *monitor_counter_reset(PyObject *self, PyObject *key) {
-  mgpy_core *core = monitor_core(self);
-  mg_error err = MG_ERROR_INIT;
-  const char *name;
-
-  if (core == NULL) return NULL;
-  name = mgpy_name(core->state, key, "key of an object counter");
-  if (name == NULL) return NULL;
-  if (mg_monitor_counter_reset(core->monitor, name, &err) != MG_OK)
-    return mgpy_raise(core->state, &err);
-  Py_RETURN_NONE;
 }
 
 static PyObject *monitor_get_counters(PyObject *self, void *closure) {

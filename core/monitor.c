@@ -292,7 +292,7 @@ static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
   mg_reading reading;
 
   mg__sampler_read(&reading);
-  verdict = mg__monitor_judge(m, &reading, mg__os_clock_ns(), mg__os_unix_ms(),
+  verdict = mg__monitor_judge(m, &reading, mg_clock_ns(), mg__os_unix_ms(),
                               pass, out);
   mg__pools_follow();
   mg__monitor_tell(m, &verdict);
@@ -317,7 +317,7 @@ uint64_t mg_monitor_operations(const mg_monitor *m) {
 
 void mg_monitor_check(mg_monitor *m) {
   uint64_t sampled = mg__published_clock_ns(&m->published);
-  uint64_t now = mg__os_clock_ns();
+  uint64_t now = mg_clock_ns();
 
   if (sampled != 0 && now >= sampled && now - sampled < MONITOR_FRESH_NS) return;
   monitor_pass(m, MG__PASS_CHECK, NULL);

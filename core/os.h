@@ -13,10 +13,8 @@
 
 #include "memguard/process.h"
 
-/* ---- os/linux.c: time, threads, fork ---------------------------------- */
+/* ---- os/linux.c: time (mg_clock_ns: process.h), threads, fork --------- */
 
-/** Monotonic clock; does not jump, may stand still while suspended. */
-uint64_t mg__os_clock_ns(void);
 /** Wall clock, milliseconds since 1970. */
 uint64_t mg__os_unix_ms(void);
 void mg__os_sleep_ms(double ms);

@@ -105,10 +105,6 @@ void mg__reclaim_leave(mg_reclaim *r, const mg_monitor *monitor) {
 
 /* ---- asking the policy; the caller holds the lock ---------------------- */
 
-static double reclaim_now_ms(void) {
-  return (double)mg__os_clock_ns() / RECLAIM_NS_PER_MS;
-}
-
 static uint64_t reclaim_least(uint64_t a, uint64_t b) {
   return b != 0 && b < a ? b : a;
 }
@@ -137,7 +133,7 @@ static uint64_t reclaim_live(const mg_reclaim *r) {
 }
 
 static mg_decision reclaim_ask(mg_reclaim *r) {
-  mg_policy_view view = {.now_ms = reclaim_now_ms(),
+  mg_policy_view view = {.now_ms = mg_clock_ms(),
                          .usage = r->sample.usage,
                          .level = r->sample.level,
                          .limit_bytes = reclaim_limit(r),
@@ -222,14 +218,14 @@ static void reclaim_measure(const mg_reclaim *r, mg_action action,
 static void reclaim_do(mg_reclaim *r, mg_action action, mg_reason reason,
                        double share, bool on_worker, mg_outcome *out) {
   uint64_t rss_before = mg_rss_bytes(), live_before = reclaim_live(r);
-  double began_ms = reclaim_now_ms();
+  double began_ms = mg_clock_ms();
   mg_reading reading;
 
   *out = (mg_outcome){.was_done = false};
   r->hooks.act(r->hooks.ctx, action, reason, share, on_worker, out);
   if (action == MG_ACTION_POOLS && mg_pools_relieve(share) > 0)
     out->was_done = true;
-  out->took_ms = reclaim_now_ms() - began_ms;
+  out->took_ms = mg_clock_ms() - began_ms;
   out->usage_after = reclaim_usage(r, &reading);
   reclaim_measure(r, action, rss_before, live_before, reading.rss_bytes, out);
 }
@@ -309,7 +305,7 @@ static mg_decision reclaim_run_round(mg_reclaim *r, mg_decision decision,
       mg__lock(&r->lock);
     }
     mg_policy_done(&r->policy, &r->config, decision.action, &outcome,
-                   reclaim_now_ms());
+                   mg_clock_ms());
     reclaim_note_step(r, &round, decision.action, &outcome);
     r->sample.usage = outcome.usage_after;
     decision = reclaim_ask(r);
@@ -408,10 +404,10 @@ uint64_t mg_reclaim_budget_bytes(const mg_reclaim *r) {
 
 /* Holds the lock on entry and return. */
 static mg_status reclaim_wait(mg_reclaim *r, double wait_ms, mg_error *err) {
-  double until_ms = reclaim_now_ms() + wait_ms;
+  double until_ms = mg_clock_ms() + wait_ms;
 
   while (r->busy) {
-    double left_ms = until_ms - reclaim_now_ms();
+    double left_ms = until_ms - mg_clock_ms();
     if (mg__thread_is_self(&r->actor))
       return mg__fail(err, MG_ECONFLICT,
                       "memory is being reclaimed by this very thread: not "

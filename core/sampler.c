@@ -115,7 +115,7 @@ static double sampler_pass(void) {
   uint64_t clock_ns, unix_ms;
 
   sampler_read(&reading);
-  clock_ns = mg__os_clock_ns();
+  clock_ns = mg_clock_ns();
   unix_ms = mg__os_unix_ms();
   now_ms = (double)clock_ns / SAMPLER_NS_PER_MS;
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next) {
@@ -211,7 +211,7 @@ static void sampler_run(void *ctx) {
     events = sampler.events;
     mg__unlock(&sampler.lock);
     mg__pools_follow();
-    mg_pools_tick((double)mg__os_clock_ns() / SAMPLER_NS_PER_MS);
+    mg_pools_tick(mg_clock_ms());
     mg__os_events_wait(events, due_ms);
     mg__lock(&sampler.lock);
   }

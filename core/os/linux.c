@@ -34,8 +34,6 @@ uint64_t mg_clock_ns(void) { return linux_clock_ns(CLOCK_MONOTONIC); }
 
 double mg_clock_ms(void) { return (double)mg_clock_ns() / 1e6; }
 
-uint64_t mg__os_clock_ns(void) { return mg_clock_ns(); }
-
 uint64_t mg__os_unix_ms(void) {
   return linux_clock_ns(CLOCK_REALTIME) / 1000000u;
 }

@@ -379,7 +379,7 @@ static bool events_take_all(mg__os_events *events,
     alive = true;
     if (polled[index].revents != 0) {
       events->quiet_until_ns =
-          mg__os_clock_ns() +
+          mg_clock_ns() +
           (uint64_t)(MG__OS_EVENT_GAP_MS * EVENTS_NS_PER_MS);
       if (!mg__file_is_ours(&source.file))
         alive = false;
@@ -414,7 +414,7 @@ static struct timespec events_timespec(double ms) {
 /* One poll of at most `most_ms`. @return whether a source had news. */
 static bool events_poll(mg__os_events *events, double most_ms) {
   struct pollfd polled[1 + EVENTS_SOURCES];
-  uint64_t now = mg__os_clock_ns();
+  uint64_t now = mg_clock_ns();
   bool quiet = now < events->quiet_until_ns;
   bool has_waker = !events->waker_lost && mg__file_is_ours(&events->waker);
   struct timespec timeout;
@@ -443,7 +443,7 @@ static bool events_poll(mg__os_events *events, double most_ms) {
 }
 
 mg__wake mg__os_events_wait(mg__os_events *events, double timeout_ms) {
-  uint64_t start = mg__os_clock_ns();
+  uint64_t start = mg_clock_ns();
   double left_ms = EVENTS_LONGEST_MS;
   bool news = false, over = false;
 
@@ -453,7 +453,7 @@ mg__wake mg__os_events_wait(mg__os_events *events, double timeout_ms) {
     if (over) return MG__WAKE_TIMER;
     if (!(timeout_ms < 0)) {
       left_ms =
-          timeout_ms - (double)(mg__os_clock_ns() - start) / EVENTS_NS_PER_MS;
+          timeout_ms - (double)(mg_clock_ns() - start) / EVENTS_NS_PER_MS;
       over = !(left_ms > 0);
     }
     if (over) left_ms = 0; /* one look at the sources even so */

@@ -154,7 +154,7 @@ void mg__os_refresh(mg__os *os) {
   if (digest != os->group_digest || limits != os->limit_digest) os->epoch++;
   os->group_digest = digest;
   os->limit_digest = limits;
-  os->refreshed_ns = mg__os_clock_ns();
+  os->refreshed_ns = mg_clock_ns();
 }
 
 mg_status mg__os_open(mg__os **out, const char *root, mg_error *err) {
@@ -280,7 +280,7 @@ void mg__os_read(mg__os *os, mg_reading *out) {
   char text[512]; /* the lines wanted of meminfo are its first */
   struct rlimit limit;
 
-  if ((double)(mg__os_clock_ns() - os->refreshed_ns) >= MG__OS_REOPEN_MS * 1e6)
+  if ((double)(mg_clock_ns() - os->refreshed_ns) >= MG__OS_REOPEN_MS * 1e6)
     mg__os_refresh(os);
   mg_reading_init(out);
   proc_read_statm(os->file[PROC_STATM].fd, os->page_bytes, PROC_STATM_FIELDS,

@@ -172,6 +172,11 @@ void mg__reclaim_before_fork(mg_reclaim *reclaim);
 void mg__reclaim_after_fork(mg_reclaim *reclaim);
 void mg__reclaim_after_fork_in_child(mg_reclaim *reclaim);
 
+/* ---- pool_life.c -------------------------------------------------------- */
+
+/** Nobody ticks any more: what is rented from now on has no known age. */
+void mg__pools_stop_time(void);
+
 /* ---- pool_pressure.c --------------------------------------------------- */
 
 /** A monitor goes from `*level` to another one. No lock. */

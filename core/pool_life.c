@@ -280,6 +280,13 @@ void mg_pools_tick(double now_ms) {
   mg__unlock(&life.lock);
 }
 
+void mg__pools_stop_time(void) {
+  mg__lock(&life.lock);
+  for (mg_pool *pool = life.open; pool != NULL; pool = pool->next)
+    MG__STORE(pool->stamp, 0);
+  mg__unlock(&life.lock);
+}
+
 uint64_t mg_pools_relieve(double share) {
   uint64_t given = 0;
 

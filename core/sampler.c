@@ -216,6 +216,7 @@ static void sampler_run(void *ctx) {
     mg__lock(&sampler.lock);
   }
   mg__unlock(&sampler.lock);
+  mg__pools_stop_time();
 }
 
 /* ---- worker thread ----------------------------------------------------- */

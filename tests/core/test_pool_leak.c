@@ -106,6 +106,22 @@ static void test_every_double_return_is_found(void **state) {
   mg_pool_close(pool);
 }
 
+/* One that the binding found, while views keep the rental. */
+static void test_a_double_return_that_is_told(void **state) {
+  mg_pool *pool = pool_at("simple");
+  mg_rental rental = pool_rented(pool, 100);
+  mg_error err = MG_ERROR_INIT;
+
+  (void)state;
+  assert_int_equal(mg_pool_again(pool, rental.handle, &err), MG_ERETURNED);
+  assert_non_null(strstr(err.text, "was returned before"));
+  assert_int_equal(pool_stats(pool).double_returns, 1);
+  assert_int_equal(count_findings(pool, MG_FINDING_DOUBLE_RETURN), 1);
+  pool_returned(pool, rental.handle);
+  mg_pool_close(pool);
+  assert_int_equal(mg_pool_again(pool, rental.handle, NULL), MG_ERETURNED);
+}
+
 /* The memory goes to the system and comes back: the old handle stays an old one, also
  * while the block is rented again. */
 static void test_no_handle_comes_twice(void **state) {
@@ -421,6 +437,7 @@ static void test_guard_pages(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_double_return_is_found),
+      cmocka_unit_test(test_a_double_return_that_is_told),
       cmocka_unit_test(test_no_handle_comes_twice),
       cmocka_unit_test(test_double_returns_at_the_same_moment),
       cmocka_unit_test(test_foreign_handles),

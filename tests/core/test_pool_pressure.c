@@ -120,6 +120,31 @@ static void test_the_sampler_tells_and_ticks(void **state) {
   mg_pool_close(pool);
 }
 
+/* Time that nobody told of makes no rental old. */
+static void test_no_age_without_a_sampler(void **state) {
+  mg_config config = support_config("sample_interval", "10ms", NULL);
+  mg_pool *pool = pool_with("pool.suspect_after", "10s", NULL, NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  double now_ms = mg_clock_ms();
+  mg_rental during, after;
+  mg_finding found[2];
+
+  (void)state;
+  start(monitor);
+  assert_true(reaches(monitor, 3));
+  during = pool_rented(pool, 100);
+  mg_monitor_stop(monitor);
+  after = pool_rented(pool, 100);
+  assert_int_equal(mg_pool_suspects(pool, now_ms + 60000, found, 2), 1);
+  assert_int_equal(found[0].handle, during.handle);
+  assert_int_equal(mg_pool_suspects(pool, now_ms + 61000, found, 2), 1);
+  assert_int_equal(mg_pool_suspects(pool, now_ms + 80000, found, 2), 2);
+  pool_returned(pool, during.handle);
+  pool_returned(pool, after.handle);
+  mg_monitor_close(monitor);
+  mg_pool_close(pool);
+}
+
 /* ---- the engine ------------------------------------------------------------- */
 
 static void act_nothing(void *ctx, mg_action action, mg_reason reason,
@@ -188,6 +213,7 @@ int main(void) {
       cmocka_unit_test(test_the_highest_monitor_counts),
       cmocka_unit_test(test_a_stopped_monitor_counts_no_more),
       cmocka_unit_test(test_the_sampler_tells_and_ticks),
+      cmocka_unit_test(test_no_age_without_a_sampler),
       cmocka_unit_test(test_reclaiming_relieves_pools),
       cmocka_unit_test(test_a_forked_child_follows_its_own)};
   return cmocka_run_group_tests_name("pool pressure", tests, NULL, NULL);

@@ -347,7 +347,7 @@ class PoolMemory {
     this.watch.lose(record, slab.slotBytes);
     record.stamp = 0;
     // Views of it may be about: V8 frees it when the last one is gone.
-    if (slab.lost === slab.slots) this.#forget(slab);
+    if (slab.parked + slab.lost === slab.records.length) this.#forget(slab);
   }
 
   /* ---- giving up -------------------------------------------------------------------- */

@@ -20,6 +20,8 @@ const EDGE_BYTES = 128;
 const HELD_MOST = 64;
 const HELD_MOST_BYTES = 4194304;
 
+const told = new Set(); // sites that were logged, of all pools
+
 /* ---- sites ------------------------------------------------------------------------ */
 
 function isOurs(line) {
@@ -63,7 +65,6 @@ class PoolWatch {
   #untilGuard = GUARD;
   #sitedAt = -Infinity;
   #found = []; // findings, oldest first
-  #told = new Set(); // sites that were logged
   #held = []; // slots that wait, with the site of their rental
   #heldBytes = 0;
   counts = Object.fromEntries(native.poolFindingNames.map((name) => [name, 0]));
@@ -177,8 +178,8 @@ class PoolWatch {
     const site = this.#unwatch(record)?.site ?? null;
     this.report('lost', site, capacity, this.#ageMs(record));
     const text = site === null ? 'at a place that was not noted (leak_check "paranoid" notes each)' : `at ${site[0]}`;
-    if (this.#told.has(text) || this.#told.size >= FINDINGS) return;
-    this.#told.add(text);
+    if (told.has(text) || told.size >= FINDINGS) return;
+    told.add(text);
     warn(`a buffer of ${capacity} bytes was never returned to its pool; it was rented ${text}`, LEAK, site?.join('\n'));
   }
 

@@ -352,8 +352,17 @@ describe('what is found', () => {
     expect(others).toEqual([]);
     expect(found).toMatchObject({ kind: 'lost', count: 3, capacity: pool.rent(bytes).capacity });
     expect(found.site[0]).toMatch(/memory_pool\.test\.js:\d+:\d+\)$/);
-    const texts = warnings.mock.calls.map(([text]) => text).filter((text) => text.endsWith(`it was rented at ${found.site[0]}`));
-    expect(texts).toHaveLength(1);
+  });
+
+  test('a place is logged once, for all pools', async () => {
+    const both = [open({ leak_check: 'paranoid' }), open({ leak_check: 'paranoid' })];
+    (() => {
+      for (const pool of [...both, ...both]) pool.rent(700);
+    })();
+    await collectUntil(() => both.every((pool) => pool.stats().lost === 2));
+    const [{ site }] = both[0].findings();
+    const texts = warnings.mock.calls.map(([text]) => text).filter((text) => text.endsWith(site[0]));
+    expect(texts).toEqual([`a buffer of 1024 bytes was never returned to its pool; it was rented at ${site[0]}`]);
   });
 
   test('the memory of forgotten ones comes back', async () => {

@@ -8,12 +8,14 @@ each page and giving, one at a time and eight at a time (burst).
 In Python renting and returning a buffer (pair), and the same with every byte of it
 written between (fill), beside making a bytearray: of zeros, which is all that it
 can be made of, and filled the same way.
+
+In Node: a pair, also with its Buffer looked at; taking, filling and returning.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from measure import ROOT, output_of, python_ns, row
+from measure import ROOT, node_rows, output_of, python_ns, row
 
 BYTES = (4096, 65536, 1048576)
 
@@ -51,3 +53,4 @@ def rows() -> Iterator[dict[str, Any]]:
         name, ours, peer, peer_name = line.split()
         yield row(name, "ns", float(ours), float(peer), peer_name)
     yield from python_rows()
+    yield from node_rows("pool.js")

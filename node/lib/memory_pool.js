@@ -123,7 +123,7 @@ class MemoryPool {
       slot = idle.pop();
       if (idle.length < list.low) list.low = idle.length;
       list.rented++;
-      slot.record.stamp = list.owner.stamp;
+      slot.record.stamp = list.stamp;
     } else {
       slot = this.#memory.refill(index, bytes);
     }

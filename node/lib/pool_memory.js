@@ -102,6 +102,7 @@ class List {
     this.idle = []; // longest idle first
     this.low = 0; // fewest idle since the last tick
     this.limit = 0; // a return makes no more idle than that without a closer look
+    this.stamp = 1; // time of the last tick, in ticks; as in all lists of the pool
     this.left = 1; // rentals until the next sample
     this.slab = null; // that is being cut
     this.gone = null; // what a returned PooledBuffer shows to
@@ -128,7 +129,6 @@ class PoolMemory {
     this.plain = native.poolTierNames.map((_, tier) => new List(this, 0, tier));
     this.lists = [...this.classes, this.huge, ...this.plain];
     this.slabs = new Set();
-    this.stamp = 1; // time of the last tick, in ticks
     this.level = 0;
     this.isClosed = false;
     this.heldBytes = 0;
@@ -140,6 +140,14 @@ class PoolMemory {
     for (const list of [...this.lists, gone.list]) list.gone = gone;
     this.gone = gone;
     this.forgotten = new FinalizationRegistry((record) => this.#lose(record));
+  }
+
+  get stamp() {
+    return this.huge.stamp;
+  }
+
+  set stamp(stamp) {
+    for (const list of this.lists) list.stamp = stamp;
   }
 
   /** @param settings of section `pool`. */
@@ -238,7 +246,7 @@ class PoolMemory {
 
   #count(list, slot) {
     list.rented++;
-    slot.record.stamp = this.stamp;
+    slot.record.stamp = list.stamp;
     return slot;
   }
 

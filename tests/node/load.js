@@ -37,6 +37,13 @@ async function main() {
   assert.ok(memguard.rssBytes() > 0);
   assert.throws(() => manager.updateConfig({ maxMemoryMb: -1 }), { name: 'RangeError', code: 'ERR_MEMGUARD_RANGE' });
 
+  const rental = manager.pool.rent(1000);
+  rental.buffer.fill(7);
+  rental.return();
+  assert.throws(() => rental.return(), { code: 'ERR_MEMGUARD_RETURNED' });
+  assert.strictEqual(manager.pool.trim(), 65536);
+  assert.strictEqual(manager.pool.stats().heldBytes, 0);
+
   const ended = [];
   manager.managedResource('value', (value) => ended.push(value)).dispose();
   assert.deepStrictEqual(ended, ['value']);

@@ -42,7 +42,7 @@ class PooledBuffer {
   }
 
   get length() {
-    return this.#length;
+    return this.#slot.slab.slotBytes === 0 ? 0 : this.#length;
   }
 
   get capacity() {
@@ -60,12 +60,10 @@ class PooledBuffer {
     if (record.watch !== null || list.idle.length >= list.limit) {
       list.owner.end(slot); // throws for one that was returned
     } else {
-      list.returned++;
       record.stamp = 0;
       list.idle.push(slot);
     }
     this.#slot = list.gone;
-    this.#length = 0;
   }
 
   release() {
@@ -76,7 +74,6 @@ class PooledBuffer {
   [MOVE](length) {
     const moved = new PooledBuffer(this.#slot, length);
     this.#slot = this.#slot.list.gone;
-    this.#length = 0;
     return moved;
   }
 }
@@ -122,7 +119,6 @@ class MemoryPool {
     if (idle.length > 0) {
       slot = idle.pop();
       if (idle.length < list.low) list.low = idle.length;
-      list.rented++;
       slot.record.stamp = list.stamp;
     } else {
       slot = this.#memory.refill(index, bytes);
@@ -187,18 +183,23 @@ class MemoryPool {
     memory.requireOpen();
     const { watch } = memory;
     const { counts } = watch;
+    const rentals = memory.rentals();
+    const all = tierStats();
     const tiers = Object.fromEntries(native.poolTierNames.map((name) => [name, tierStats()]));
     let lost = 0;
     let misses = 0;
-    let plain = 0;
     for (const list of memory.lists) {
-      addTo(tiers[native.poolTierNames[list.tier]], list);
+      const { current, currentBytes } = rentals.get(list);
+      for (const sums of [all, tiers[native.poolTierNames[list.tier]]]) {
+        sums.rented += list.rented;
+        sums.returned += list.rented - list.lost - current;
+        sums.current += current;
+        sums.currentBytes += currentBytes;
+      }
       lost += list.lost;
       misses += list.misses;
-      if (memory.plain.includes(list)) plain += list.rented;
     }
-    const all = tierStats();
-    for (const tier of Object.values(tiers)) addTo(all, tier);
+    const plain = memory.plain.reduce((sum, list) => sum + list.rented, 0);
     return {
       ...all,
       lost,
@@ -277,10 +278,6 @@ function trimCounting(share) {
 
 function tierStats() {
   return { rented: 0, returned: 0, current: 0, currentBytes: 0 };
-}
-
-function addTo(sums, one) {
-  for (const name of Object.keys(sums)) sums[name] += one[name];
 }
 
 function requireBytes(bytes) {

@@ -25,6 +25,7 @@ const CLASSES = classBytes.length;
 const CLASS_MAX_BYTES = classBytes[CLASSES - 1];
 const CLASS_STEP_BYTES = classBytes[0]; // all sizes are multiples of it
 const CLASS_SHIFT = Math.log2(CLASS_STEP_BYTES);
+const NO_LIMIT = 2 ** 30; // a small integer to V8
 const BATCH = 32; // slots cut at a time
 const SLAB_SLOTS = 8; // at least, but for SLAB_MOST_BYTES
 const SLAB_LEAST_BYTES = 65536;
@@ -103,22 +104,23 @@ class List {
     this.low = 0; // fewest idle since the last tick
     this.limit = 0; // a return makes no more idle than that without a closer look
     this.stamp = 1; // time of the last tick, in ticks; as in all lists of the pool
-    this.left = 1; // rentals until the next sample
+    this.left = 1; // rentals until the next sample, counted down
+    this.span = 1; // what it was counted down from
+    this.rentedBefore = 0; // that
     this.slab = null; // that is being cut
     this.gone = null; // what a returned PooledBuffer shows to
-    this.rented = 0;
-    this.returned = 0;
     this.lost = 0;
     this.misses = 0; // rentals that found nothing idle
-    this.ownBytes = 0; // rented, where capacity is 0
   }
 
-  get current() {
-    return this.rented - this.returned - this.lost;
+  get rented() {
+    return this.rentedBefore + this.span - this.left;
   }
 
-  get currentBytes() {
-    return this.capacity > 0 ? this.current * this.capacity : this.ownBytes;
+  /** Samples the rental after so many. */
+  arm(rentals) {
+    this.rentedBefore = this.rented;
+    this.span = this.left = rentals;
   }
 }
 
@@ -166,7 +168,7 @@ class PoolMemory {
     this.isPlain = !this.settings.poolEnabled || this.isClosed || this.level >= life.LEVEL_CRITICAL;
     for (const list of this.classes) {
       if (this.isPlain) list.limit = 0;
-      else if (this.level === life.LEVEL_NORMAL) list.limit = Infinity;
+      else if (this.level === life.LEVEL_NORMAL) list.limit = NO_LIMIT;
       else list.limit = native.poolCacheLimit(list.capacity, cacheBytes, this.level);
       if (list.idle.length > list.limit) this.#giveUp(list, list.idle.length - list.limit);
       if (this.isPlain) this.#park(list);
@@ -195,25 +197,25 @@ class PoolMemory {
   refill(index, bytes) {
     const list = this.classes[index];
     this.#look();
-    list.misses++;
-    if (this.isPlain) return this.#spend(bytes);
+    if (this.isPlain) return this.#spend(list, bytes);
     if (list.slab === null) {
       list.slab = this.#newSlab(list.capacity, slabBytes(list.capacity));
-      if (list.slab === null) return this.#spend(bytes);
+      if (list.slab === null) return this.#spend(list, bytes);
     }
     const { slab } = list;
     const fresh = Math.min(BATCH, slab.slots - slab.records.length);
     for (let count = 0; count < fresh; count++) list.idle.push(this.#cut(list, slab));
     if (slab.records.length === slab.slots) list.slab = null;
     list.low = 0;
-    return this.#count(list, list.idle.pop());
+    list.misses++;
+    return this.#begin(list.idle.pop());
   }
 
   rentHuge(bytes) {
     const list = this.huge;
     const capacity = native.poolCapacity(bytes);
     this.#look();
-    if (this.isPlain) return this.#spend(bytes);
+    if (this.isPlain) return this.#spend(list, bytes);
     const at = list.idle.findIndex((slot) => slot.slab.slotBytes === capacity);
     let slot;
     if (at >= 0) {
@@ -221,13 +223,12 @@ class PoolMemory {
       this.hugeIdleBytes -= capacity;
       list.low = Math.min(list.low, list.idle.length);
     } else {
-      list.misses++;
       const slab = this.#newSlab(capacity, capacity);
-      if (slab === null) return this.#spend(bytes);
+      if (slab === null) return this.#spend(list, bytes);
       slot = this.#cut(list, slab);
+      list.misses++;
     }
-    list.ownBytes += capacity;
-    return this.#count(list, slot);
+    return this.#begin(slot);
   }
 
   /** Memory of its own for one rental, counted as one of `list`. */
@@ -236,17 +237,19 @@ class PoolMemory {
     return this.#cut(list, this.#add(new Slab(allocate(capacity), capacity, true)));
   }
 
-  // Plainly: goes back to the allocator when it is returned.
-  #spend(bytes) {
+  // Plainly: goes back to the allocator when it is returned. Counted here, not by
+  // the list that it was asked from.
+  #spend(from, bytes) {
     const list = this.plain[native.poolTier(bytes)];
     const slot = this.#cut(list, this.#add(new Slab(allocate(bytes), bytes, true)));
-    list.ownBytes += bytes;
-    return this.#count(list, slot);
+    list.rentedBefore++;
+    list.misses++;
+    from.rentedBefore--;
+    return this.#begin(slot);
   }
 
-  #count(list, slot) {
-    list.rented++;
-    slot.record.stamp = list.stamp;
+  #begin(slot) {
+    slot.record.stamp = this.stamp;
     return slot;
   }
 
@@ -306,14 +309,12 @@ class PoolMemory {
 
   /** A return that is more than a push: watched, over a limit, or wrong. */
   end(slot) {
-    const { list, record } = slot;
+    const { record } = slot;
     if (slot === this.gone) {
       this.watch.report('double_return', null, null, 0);
       throw failure('ERETURNED', 'this buffer was returned before');
     }
-    list.returned++;
     record.stamp = 0;
-    if (list.capacity === 0) list.ownBytes -= slot.slab.slotBytes;
     if (record.watch !== null && this.watch.end(slot)) return;
     this.takeBack(slot);
   }
@@ -351,7 +352,6 @@ class PoolMemory {
     if (slab.isGone || record.stamp === 0) return; // it was idle when it was given up
     list.lost++;
     slab.lost++;
-    if (list.capacity === 0) list.ownBytes -= slab.slotBytes;
     this.watch.lose(record, slab.slotBytes);
     record.stamp = 0;
     // Views of it may be about: V8 frees it when the last one is gone.
@@ -437,6 +437,21 @@ class PoolMemory {
     this.watch.letGo();
     this.#adapt();
     this.relieve(1);
+  }
+
+  /** What is rented now, by list: how many, and their bytes. Not counted at every
+   *  rental: nobody asks that often. */
+  rentals() {
+    const rentals = new Map(this.lists.map((list) => [list, { current: 0, currentBytes: 0 }]));
+    for (const { records, slotBytes } of this.slabs) {
+      const sums = rentals.get(records[0].list);
+      for (const { stamp } of records) {
+        if (stamp === 0) continue;
+        sums.current++;
+        sums.currentBytes += slotBytes;
+      }
+    }
+    return rentals;
   }
 
   get idleCount() {

@@ -80,7 +80,7 @@ class PoolWatch {
   configure(settings) {
     this.#check = settings.leakCheck;
     this.#suspectMs = settings.suspectAfter * 1000;
-    for (const list of this.#memory.lists) list.left = this.#step(list);
+    for (const list of this.#memory.lists) list.arm(this.#step(list));
   }
 
   /** Has the return of a rental looked at. */
@@ -99,7 +99,7 @@ class PoolWatch {
 
   /** A rental is watched. @returns its slot, which may be another one. */
   sample(slot, list, bytes) {
-    list.left = this.#step(list);
+    list.arm(this.#step(list));
     if (this.#check === DISABLED) return slot;
     const isLarge = slot.slab.slotBytes >= siteBytes;
     const isParanoid = this.#check === PARANOID;

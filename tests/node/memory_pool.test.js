@@ -248,7 +248,9 @@ describe('size', () => {
     for (const rental of rentals) rental.return();
     expect(pool.stats()).toMatchObject({ heldBytes: 4 * MB, idleBytes: 4 * MB, givenBackBytes: 2 * MB });
     pool.rent(2 * MB - 5).return();
-    expect(pool.stats()).toMatchObject({ rented: 4, cacheHits: 1 });
+    expect(pool.stats()).toMatchObject({ rented: 4, returned: 4, cacheHits: 1 });
+    thrown(() => pool.rent(2 ** 40));
+    expect(pool.stats()).toMatchObject({ rented: 4, cacheHits: 1, plain: 0 });
   });
 
   test('trim() gives idle memory up, and only that', () => {
@@ -487,6 +489,26 @@ describe('whose pool it is', () => {
     rental.return();
     expect(thrown(() => manager.pool).code).toBe('ERR_MEMGUARD_CLOSED');
   });
+});
+
+test('under pressure a pool allocates plainly, and comes back', async () => {
+  const manager = new ResourceManager({ max_memory_mb: 16, enable_auto_gc: false, sample_interval: '10ms', leak_check: 'disabled' });
+  const pool = open();
+  try {
+    await until(() => manager.memoryMonitor.latest?.level === 'critical');
+    for (const one of [pool, manager.pool]) {
+      one.rent(1000).return();
+      expect(one.stats()).toMatchObject({ plain: 1, heldBytes: 0, idleBytes: 0 });
+    }
+    manager.updateConfig({ max_memory_mb: '16TB' });
+    await until(() => {
+      manager.getMemoryPressure();
+      pool.rent(1000).return();
+      return pool.stats().heldBytes > 0;
+    }, 40);
+  } finally {
+    await manager.close();
+  }
 });
 
 describe('processes', () => {

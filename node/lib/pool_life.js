@@ -6,6 +6,7 @@
 // One timer, there only while a pool has memory; it keeps no process alive. A pool
 // that was dropped without close() stays until ticks have given its memory up.
 const native = require('./native');
+const { reportOnce } = require('./report');
 const { at } = require('./sample');
 
 const LEVEL_NORMAL = native.levelNames.indexOf('normal');
@@ -76,11 +77,19 @@ function tick(now = nowMs()) {
   timer = null;
 }
 
+function tickSafely() {
+  try {
+    tick();
+  } catch (error) {
+    reportOnce(tick, 'trimming of pools', error);
+  }
+}
+
 /** A pool that has memory from now on. */
 function enter(pool) {
   pool.stamp = stampOf(nowMs());
   pools.add(pool);
-  if (timer === null) timer = setInterval(tick, tickMs, undefined).unref();
+  if (timer === null) timer = setInterval(tickSafely, tickMs).unref();
 }
 
 function leave(pool) {

@@ -70,10 +70,12 @@ test('loaded many times in one isolate', async () => {
 test('as a module', async () => {
   const { names, same, items } = await runJson('import.mjs');
   expect(names).toEqual([
-    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
-    'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase',
-    'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide', 'default', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo',
-    'registerCache', 'registerPool', 'rssBytes', 'version',
+    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor',
+    'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
+    'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
+    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide',
+    'default', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool',
+    'rssBytes', 'sharedPool', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);
 });

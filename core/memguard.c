@@ -12,6 +12,7 @@
 #include "policy_rate.c"
 #include "tune.c"
 #include "tune_heap.c"
+#include "tune_roll.c"
 #include "advice.c"
 #include "history.c"
 #include "buffer.c"

@@ -55,6 +55,7 @@ mg_status mg_gc_profile_find(mg_gc_profile *out, const char *name,
 #define TUNE_MEMORY_FACTOR 1.10
 #define TUNE_GAIN_FACTOR 0.9
 #define TUNE_REFERENCE_FADED 1.5
+#define TUNE_ENOUGH 0.5
 
 static double tune_ratio(double value, double reference, double noise) {
   return fmin((value + noise) / (reference + noise), TUNE_RATIO_MAX);
@@ -113,6 +114,8 @@ void mg_trial_init(mg_trial *out, uint32_t profiles, mg_gc_profile reference) {
   mg_trial_restart(out);
 }
 
+void mg_trial_try_all(mg_trial *t) { t->tries_all = true; }
+
 mg_gc_profile mg_trial_restart(mg_trial *t) {
   t->phase = MG_TRIAL_TRYING;
   t->measured = 0;
@@ -167,6 +170,9 @@ static mg_gc_profile trial_end_round(mg_trial *t, double now_ms) {
 static mg_gc_profile trial_try(mg_trial *t, const mg_trial_window *w,
                                double now_ms) {
   trial_note(t, w);
+  if (!t->tries_all && t->verdict[t->current] == MG_TRIAL_WORSE &&
+      t->score[t->current] <= TUNE_ENOUGH)
+    return trial_end_round(t, now_ms);
   for (uint32_t i = 0; i < MG_GC_PROFILES; i++) {
     if (!trial_has(t->profiles, i) || trial_has(t->measured, i)) continue;
     t->current = (mg_gc_profile)i;

@@ -16,6 +16,8 @@
 #define FREEZE_GROWN_SHORT 0.02 /* memory is short: level high or critical */
 #define FREEZE_SWEEP 0.05
 #define FREEZE_SWEEP_EAGER 0.02
+#define FREEZE_THAW 0.05
+#define FREEZE_ESCAPED 0.3 /* parts do not keep up */
 #define FREEZE_SHARE 0.02       /* of the time that steps of a kind may take */
 #define FREEZE_NEVER (-1e300)
 
@@ -23,7 +25,9 @@ void mg_freeze_init(mg_freeze *out) {
   *out = (mg_freeze){.pass_ms = FREEZE_NEVER,
                      .step_ms = FREEZE_NEVER,
                      .swept_ms = FREEZE_NEVER,
-                     .pass_every_ms = MG_FREEZE_PASS_MS};
+                     .thaw_ms = FREEZE_NEVER,
+                     .pass_every_ms = MG_FREEZE_PASS_MS,
+                     .thaw_every_ms = MG_FREEZE_THAW_MS};
 }
 
 /* ---- the span: points of at most MG_FREEZE_SPAN_MS ----------------------- */
@@ -147,6 +151,48 @@ static mg_freeze_step freeze_again(const mg_freeze *f, const mg_freeze_view *v,
   return MG_FREEZE_NONE;
 }
 
+/* ---- where the old are collected in parts -------------------------------- */
+
+static bool freeze_is_pass_due(const mg_freeze *f, const mg_freeze_view *v,
+                               uint64_t live) {
+  return freeze_growth(f->passed_live, live) >= freeze_pass_at(v) &&
+         freeze_may_pass(f, v);
+}
+
+/* What grows although all that is not frozen had its turn is frozen garbage, or
+ * alive: to find out, the frozen have their turn, too. */
+static mg_freeze_step freeze_rolls(mg_freeze *f, const mg_freeze_view *v) {
+  if (freeze_is_eager(v) && freeze_is_pass_due(f, v, v->live))
+    return MG_FREEZE_PASS;
+  if (freeze_growth(f->passed_live, v->live) >= FREEZE_ESCAPED &&
+      freeze_may_pass(f, v))
+    return MG_FREEZE_PASS;
+  if (v->roll->laps == f->laps) return MG_FREEZE_NONE;
+  f->laps = v->roll->laps;
+  return v->now_ms - v->roll->rich_ms >= MG_FREEZE_THAW_MS &&
+                 freeze_growth(f->frozen_live, v->roll->lap_end_low) >=
+                     FREEZE_THAW &&
+                 v->now_ms - f->thaw_ms >= f->thaw_every_ms
+             ? MG_FREEZE_THAW
+             : MG_FREEZE_NONE;
+}
+
+/* Whose objects die although they lived for long is not frozen again for now. */
+static mg_freeze_step freeze_thawed(mg_freeze *f, const mg_freeze_view *v) {
+  uint32_t laps = v->roll->laps - f->laps;
+
+  if (laps < MG_FREEZE_THAW_LAPS && !freeze_is_eager(v) &&
+      freeze_growth(f->thaw_live, v->live) < FREEZE_GROWN)
+    return MG_FREEZE_NONE;
+  if (freeze_is_pass_due(f, v, laps > 1 ? v->roll->lap_end_low : v->live))
+    return MG_FREEZE_PASS;
+  return laps >= MG_FREEZE_THAW_LAPS &&
+                 (v->roll->lap_yield < MG_ROLL_RICH ||
+                  v->now_ms - f->thaw_ms >= MG_FREEZE_PASS_MAX_MS)
+             ? MG_FREEZE_YOUNG
+             : MG_FREEZE_NONE;
+}
+
 static void freeze_remember(mg_freeze *f, const mg_freeze_view *v) {
   f->last_ms = v->now_ms;
   f->full_ms = v->full_ms;
@@ -181,8 +227,11 @@ mg_freeze_step mg_freeze_next(mg_freeze *f, const mg_freeze_view *v) {
   }
   freeze_note(f, v);
   if (f->is_frozen) freeze_follow_down(f, v);
-  step = f->is_frozen ? freeze_again(f, v, freeze_cost_of(f, v))
-                      : freeze_first(f, v, freeze_cost_of(f, v));
+  if (v->roll != NULL && (f->is_frozen || f->is_thawed))
+    step = f->is_frozen ? freeze_rolls(f, v) : freeze_thawed(f, v);
+  else
+    step = f->is_frozen ? freeze_again(f, v, freeze_cost_of(f, v))
+                        : freeze_first(f, v, freeze_cost_of(f, v));
   freeze_remember(f, v);
   return step;
 }
@@ -199,6 +248,24 @@ static void freeze_learn(mg_freeze *f, uint64_t live) {
     f->pass_every_ms = MG_FREEZE_PASS_MS;
 }
 
+/* What was thawed was alive after all. */
+static void freeze_after_thaw(mg_freeze *f, bool is_useless) {
+  f->is_thawed = false;
+  f->thaw_every_ms =
+      is_useless ? fmin(2.0 * f->thaw_every_ms, MG_FREEZE_PASS_MAX_MS)
+                 : MG_FREEZE_THAW_MS;
+}
+
+static void freeze_froze(mg_freeze *f, mg_freeze_step step,
+                         const mg_freeze_view *v, uint64_t live) {
+  if (step == MG_FREEZE_PASS || !f->is_thawed) f->passed_live = live;
+  if (f->is_thawed)
+    freeze_after_thaw(f, v->roll != NULL && v->roll->lap_yield < MG_ROLL_RICH);
+  f->is_frozen = true;
+  f->frozen_live = live;
+  f->points = 0;
+}
+
 void mg_freeze_done(mg_freeze *f, mg_freeze_step step, const mg_freeze_view *v,
                     double took_ms) {
   uint64_t live = v->live == MG_ABSENT ? 0 : v->live;
@@ -212,11 +279,15 @@ void mg_freeze_done(mg_freeze *f, mg_freeze_step step, const mg_freeze_view *v,
   f->swept_live = live;
   f->swept_ms = v->now_ms;
   f->swept_took_ms = step == MG_FREEZE_SWEEP ? took_ms : 0.0;
-  if (step != MG_FREEZE_SWEEP) {
-    f->is_frozen = true;
-    f->frozen_live = live;
-    f->points = 0;
+  if (step == MG_FREEZE_PASS || step == MG_FREEZE_YOUNG)
+    freeze_froze(f, step, v, live);
+  if (step == MG_FREEZE_THAW) {
+    f->is_frozen = false;
+    f->is_thawed = true;
+    f->thaw_ms = v->now_ms;
+    f->thaw_live = live;
   }
+  if (v->roll != NULL) f->laps = v->roll->laps;
   f->step_ms = v->now_ms;
   freeze_remember(f, v);
 }

@@ -81,6 +81,7 @@ static void trial_row(const cJSON *row) {
   cJSON_ArrayForEach(name, item_of(row, "profiles")) profiles |=
       MG_GC_PROFILE_BIT(profile_of(name->valuestring));
   mg_trial_init(&t, profiles, profile_of(text_of(row, "reference")));
+  if (cJSON_IsTrue(item_of(row, "try_all"))) mg_trial_try_all(&t);
   cJSON_ArrayForEach(step, item_of(row, "steps")) {
     mg_trial_window w = {.seconds = number_of(step, "seconds"),
                          .collections = count_of(step, "collections"),
@@ -154,8 +155,23 @@ static mg_level level_of(const cJSON *step) {
   return level;
 }
 
+/* @return what the row says of the laps, NULL: nothing. */
+static const mg_roll *laps_of(const cJSON *step, mg_roll *out) {
+  const cJSON *laps = item_of(step, "laps"), *low;
+
+  if (laps == NULL) return NULL;
+  low = cJSON_GetArrayItem(laps, 1);
+  *out = (mg_roll){
+      .laps = (uint32_t)cJSON_GetArrayItem(laps, 0)->valueint,
+      .lap_end_low = cJSON_IsNumber(low) ? (uint64_t)low->valuedouble : MG_ABSENT,
+      .lap_yield = cJSON_GetArrayItem(laps, 2)->valuedouble,
+      .rich_ms = cJSON_GetArrayItem(laps, 3)->valuedouble};
+  return out;
+}
+
 static void freeze_row(const cJSON *row) {
   const cJSON *step;
+  mg_roll roll;
   mg_freeze f;
 
   mg_freeze_init(&f);
@@ -165,7 +181,8 @@ static void freeze_row(const cJSON *row) {
                         .full_ms = number_of(step, "full_ms"),
                         .full_collected = count_of(step, "full_collected"),
                         .level = level_of(step),
-                        .is_idle = cJSON_IsTrue(item_of(step, "is_idle"))};
+                        .is_idle = cJSON_IsTrue(item_of(step, "is_idle")),
+                        .roll = laps_of(step, &roll)};
     mg_freeze_step got = mg_freeze_next(&f, &v);
     const cJSON *took = item_of(step, "took_ms");
     if (strcmp(mg_freeze_step_name(got), text_of(step, "expect")) != 0)
@@ -180,6 +197,37 @@ static void freeze_row(const cJSON *row) {
 static void test_freeze(void **state) {
   (void)state;
   each_row("freeze", freeze_row);
+}
+
+static void roll_row(const cJSON *row) {
+  const cJSON *step;
+  mg_roll r;
+
+  mg_roll_init(&r);
+  cJSON_ArrayForEach(step, item_of(row, "steps")) {
+    double now_ms = number_of(step, "now_ms");
+    uint64_t got = mg_roll_next(&r, now_ms, count_of(step, "live"));
+    if (got != count_of(step, "expect"))
+      fail_msg("%s: %llu at %g", text_of(row, "name"), (unsigned long long)got,
+               now_ms);
+    if (item_of(step, "took_ms") != NULL)
+      mg_roll_done(&r, &(mg_roll_part){
+                           .now_ms = now_ms,
+                           .took_ms = number_of(step, "took_ms"),
+                           .live = count_of(step, "live_after"),
+                           .taken = count_of(step, "taken"),
+                           .collected = count_of(step, "collected"),
+                           .is_lap = cJSON_IsTrue(item_of(step, "is_lap"))});
+    if (item_of(step, "wait_ms") != NULL &&
+        mg_roll_wait_ms(&r) != number_of(step, "wait_ms"))
+      fail_msg("%s: waits %g at %g", text_of(row, "name"), mg_roll_wait_ms(&r),
+               now_ms);
+  }
+}
+
+static void test_roll(void **state) {
+  (void)state;
+  each_row("roll", roll_row);
 }
 
 /* Asked far too often, the span still covers its two seconds in the end. */
@@ -226,7 +274,7 @@ static void test_names(void **state) {
   assert_int_equal(mg_gc_profile_find(&profile, "hasty", &err), MG_EINVAL);
   assert_string_equal(err.text,
                       "GC profile \"hasty\", allowed: default high-frequency "
-                      "conservative aggressive steady throughput");
+                      "conservative aggressive rolling steady throughput");
   assert_string_equal(mg_gc_profile_name(MG_GC_PROFILES), "unknown");
   assert_string_equal(mg_trial_phase_name((mg_trial_phase)99), "unknown");
   assert_string_equal(mg_trial_verdict_name((mg_trial_verdict)99), "unknown");
@@ -237,7 +285,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_thresholds), cmocka_unit_test(test_trial),
       cmocka_unit_test(test_quiet_time), cmocka_unit_test(test_restart),
-      cmocka_unit_test(test_freeze),     cmocka_unit_test(test_freeze_asked_often),
+      cmocka_unit_test(test_freeze),
+      cmocka_unit_test(test_roll),     cmocka_unit_test(test_freeze_asked_often),
       cmocka_unit_test(test_idle),       cmocka_unit_test(test_names)};
   return cmocka_run_group_tests_name("tune", tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ _IS_INCREMENTAL = (3, 14, 0) <= sys.version_info[:3] < (3, 14, 5)
 def _profiles() -> dict[str, Thresholds]:
     made = {**_core.GC_PROFILES, "default": _core.GC_DEFAULT}
     if _IS_INCREMENTAL:
-        for name in ("steady", "throughput"):
+        for name in ("rolling", "steady", "throughput"):
             made[name] = (made[name][0], *_core.GC_DEFAULT[1:])
     return made
 
@@ -40,7 +40,8 @@ def _profiles() -> dict[str, Thresholds]:
 GC_PROFILES: MappingProxyType[str, Thresholds] = MappingProxyType(_profiles())
 """Thresholds by name. "default" is what the interpreter had when memguard was
 imported; high-frequency, conservative and aggressive are for heaps that are
-collected whole; steady and throughput go with freeze()."""
+collected whole; steady and throughput go with freeze(); rolling is for GCTuner,
+which collects the old in parts then (CPython before 3.14)."""
 
 _THRESHOLD_MAX = 2**31 - 1
 _FROZEN_LEAST = 10_000  # CPython 3.12 begins with some hundred frozen objects

@@ -217,6 +217,11 @@ class Optimizer:
         return self._optimizer.state
 
 
+def _laps_of(view: Mapping[str, Any]) -> Any:
+    laps = view.get("laps")
+    return None if laps is None else tuple(laps)
+
+
 class Tuner(_core.Tuner):
     """Which GC profile, when to freeze the heap, when to collect at idle; the
     rules stand in include/memguard/tune.h. Three independent decisions; times are
@@ -250,6 +255,10 @@ class Tuner(_core.Tuner):
             window.get("operations"),
         )
 
+    def try_all(self) -> None:
+        """All profiles are tried, also after one that is good enough."""
+        self._try_all()
+
     @property
     def phase(self) -> str:
         """ "trying", "kept" or "resting"."""
@@ -269,9 +278,12 @@ class Tuner(_core.Tuner):
 
     def freeze(self, view: Mapping[str, Any]) -> str:
         """ "pass" (unfreeze, collect everything, freeze), "young" (collect the
-        young, freeze), "sweep" (collect what is not frozen) or "none". `view`:
-        now_ms, live (objects or blocks; None: unknown), full_ms and full_collected
-        (of all full collections so far), level ("normal" if missing), is_idle."""
+        young, freeze), "sweep" (collect what is not frozen), "thaw" (unfreeze) or
+        "none". `view`: now_ms, live (objects or blocks; None: unknown), full_ms and
+        full_collected (of all full collections so far), level ("normal" if
+        missing), is_idle, laps (where the old are collected in parts: how many
+        laps are completed; of the last one the least that was alive, and its share
+        of garbage; and when a part last found some)."""
         return self._freeze(
             view["now_ms"],
             view["live"],
@@ -279,6 +291,7 @@ class Tuner(_core.Tuner):
             view["full_collected"],
             view.get("level", "normal"),
             view.get("is_idle", False),
+            _laps_of(view),
         )
 
     def frozen(self, step: str, view: Mapping[str, Any], took_ms: float) -> None:
@@ -290,6 +303,23 @@ class Tuner(_core.Tuner):
             view["full_ms"],
             view["full_collected"],
             took_ms,
+            _laps_of(view),
+        )
+
+    def roll(self, now_ms: float, live: int | None) -> int:
+        """How many of the oldest objects to collect now; 0: none."""
+        return self._roll(now_ms, live)
+
+    def rolled(self, part: Mapping[str, Any]) -> None:
+        """Tells what became of a part: now_ms, took_ms, live (after it), taken,
+        collected (objects), is_lap (whether all had their turn)."""
+        self._rolled(
+            part["now_ms"],
+            part["took_ms"],
+            part["live"],
+            part["taken"],
+            part["collected"],
+            part.get("is_lap", False),
         )
 
     def idle(

@@ -17,7 +17,7 @@ import sys
 from _thread import RLock, get_ident
 from _weakref import ref
 from threading import main_thread
-from time import monotonic
+from time import monotonic, thread_time
 
 from memguard import _core, _gc_settings, _life, _log
 from memguard._core import ConfigTypeError, ConflictError, InvalidError, RangeError
@@ -30,7 +30,7 @@ from memguard._gc_settings import (
     thresholds_of,
     unfreeze,
 )
-from memguard._trial import REFERENCE, Trial, row_of
+from memguard._trial import REFERENCE, ROLLING, Trial, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ __all__ = [
     "unfreeze",
 ]
 
-_AUTO_PROFILES = ("steady", "throughput")
+_AUTO_PROFILES = (ROLLING, "steady", "throughput")
 _AUTO_SECONDS = 3.0
 _TICK_MS = 500.0
 _LEAST_MS = 200.0  # between two steps, whoever asks
@@ -66,12 +66,17 @@ class GCTuner:
     """Finds, keeps and watches the collector settings that suit the live load.
 
     Once started it lets the program warm up under its own settings, freezes what
-    then is alive (gc.freeze), tries profiles on the live load for a few seconds
-    each and keeps the best by pauses (P95 over seconds of the longest in each),
-    share of time in the collector and frequency. One that costs over 10 % more
-    resident set is out. When the gain fades the program's own settings come back
-    and, after a while, a new round begins. Objects that were frozen are looked at
-    again when the heap has grown since, or memory is short.
+    then is alive (gc.freeze), and has the old objects that come later collected in
+    parts of some ten milliseconds instead of all at once (CPython before 3.14, in
+    the main interpreter). What parts cannot find, as garbage in very large cycles,
+    a full collection does once a third more is alive. When a heap grows although
+    parts find nothing, what was frozen is looked at in parts, too.
+
+    It tries profiles on the live load for a few seconds each and keeps the best by
+    pauses (P95 over seconds of the longest in each), share of time in the collector
+    and frequency; what halves them is kept without trying others. One that costs
+    over 10 % more resident set is out. When the gain fades the program's own
+    settings come back and, after a while, a new round begins.
 
     While the reported load is below `idle_load` it collects in the idle moments.
 
@@ -107,7 +112,12 @@ class GCTuner:
         self._trial: Trial | None = None
         self._expected_ms = 0.0
         self._full_seen = (0, 0.0)
-        self._counts = {"pass": 0, "young": 0, "sweep": 0, "idle": 0}
+        self._counts = dict.fromkeys(
+            ("pass", "young", "sweep", "thaw", "roll", "idle"), 0
+        )
+        self._profile = REFERENCE
+        self._tick_ms = _TICK_MS
+        self._part = 0
         self._spent_ms = 0.0
 
     # ---- start and stop ----------------------------------------------------
@@ -137,8 +147,11 @@ class GCTuner:
             raise InvalidError("the monitor of the GCTuner is gone")
         settings = monitor._read_settings()
         self._clear()
-        self._core = _core.Tuner(settings, tuple(profiles), REFERENCE)
-        self._trial = Trial(self._core, seconds)
+        possible = _possible(profiles)
+        self._core = _core.Tuner(settings, possible, REFERENCE)
+        # The parts begin with the first freeze, or what is frozen piles up.
+        is_hasty = profiles == _AUTO_PROFILES and ROLLING in possible
+        self._trial = Trial(self._core, seconds, is_hasty=is_hasty)
         # Slow only where much is frozen, that is: by the program.
         self._host_froze = _gc_settings.is_frozen()
         _core._gc_observe()
@@ -233,8 +246,9 @@ class GCTuner:
     ) -> None:
         """Begins a round now, in the background, on the live load: each of
         `profiles` (names of GC_PROFILES; None: all) is in force for
-        `seconds_per_profile` (1 to 3600), the program's own settings first. See
-        report(). Starts the tuner if it does not run.
+        `seconds_per_profile` (1 to 3600), the program's own settings first;
+        "rolling" where it is possible. See report(). Starts the tuner if it does
+        not run.
 
         Raises InvalidError for an unknown name, RangeError, ConfigTypeError, and
         as start().
@@ -255,10 +269,15 @@ class GCTuner:
         with self._lock:
             if not self._is_running:
                 self._start(names, float(seconds_per_profile))
+                if self._core is not None:
+                    self._core._try_all()
                 return
             monitor = self._monitor()
             if monitor is not None:
-                self._core = _core.Tuner(monitor._read_settings(), names, REFERENCE)
+                self._core = _core.Tuner(
+                    monitor._read_settings(), _possible(names), REFERENCE
+                )
+                self._core._try_all()
                 if self._trial is not None:
                     self._trial.renew(self._core, float(seconds_per_profile))
                 self._apply(REFERENCE)
@@ -267,6 +286,7 @@ class GCTuner:
         wanted = self._original if profile == REFERENCE else GC_PROFILES[profile]
         gc.set_threshold(*wanted)
         self._applied = wanted
+        self._profile = profile
 
     def _break_off(self) -> None:
         if self._trial is not None:
@@ -308,14 +328,17 @@ class GCTuner:
     def _step(self, now_ms: float) -> None:
         monitor = self._monitor()
         core = self._core
-        if now_ms - self._last_ms < _LEAST_MS or monitor is None or core is None:
+        is_rolling = self._profile == ROLLING
+        is_early = now_ms - self._last_ms < _LEAST_MS
+        if (is_early and not is_rolling) or monitor is None or core is None:
             return
-        self._last_ms = now_ms
         why = self._why_wait()
         if why != self._waits_for:
             self._waits_for = why
             self._break_off()
+            self._follow_wait(why)
         if why or monitor.closed:
+            self._set_tick(monitor, _TICK_MS)
             return
         if gc.get_threshold() != self._applied:
             self._step_back()
@@ -326,14 +349,41 @@ class GCTuner:
             else:  # it came by while this thread was at it
                 _core._call_in_main(self._do_job)
             return
-        sample = monitor.latest
         live = sys.getallocatedblocks()
+        if not is_early:
+            self._last_ms = now_ms
+            self._judge(monitor, core, now_ms, live)
+        if self._profile == ROLLING and not self._job:
+            self._part = core._roll(now_ms, live)
+            if self._part:
+                self._ask("roll", now_ms)
+            self._set_tick(monitor, core._roll_wait_ms())
+        else:
+            self._set_tick(monitor, _TICK_MS)
+
+    def _set_tick(self, monitor: MemoryMonitor, every_ms: float) -> None:
+        if every_ms != self._tick_ms:
+            self._tick_ms = every_ms
+            monitor._set_tick(every_ms)
+
+    def _judge(
+        self, monitor: MemoryMonitor, core: _core.Tuner, now_ms: float, live: int
+    ) -> None:
+        sample = monitor.latest
         self._decide(core, now_ms, live, sample.level)
         if self._is_running and self._trial is not None:
             rss = sample.rss_bytes or 0
             following = self._trial.advance(now_ms, live, rss, self._operations)
             if following is not None:
                 self._apply(following)
+
+    def _follow_wait(self, why: str) -> None:
+        """While nobody collects in parts, the collector must do it all."""
+        if _gc_settings.blocks_active() or gc.get_threshold() != self._applied:
+            return
+        profile = self._profile
+        self._apply(REFERENCE if why else profile)
+        self._profile = profile
 
     def _step_back(self) -> None:
         now = gc.get_threshold()
@@ -349,10 +399,16 @@ class GCTuner:
             self._expected_ms = (full_ms - was_ms) / (full - was)
         self._full_seen = (full, full_ms)
         load = self.load
-        step = core._freeze(now_ms, live, full_ms, collected, level, core.is_idle)
+        step = core._freeze(
+            now_ms, live, full_ms, collected, level, core.is_idle, self._laps()
+        )
         young, *older = gc.get_count()
         is_worth = young >= _YOUNG_LEAST or any(older)
         is_idle = core._idle(now_ms, load, self._expected_ms, is_worth)
+        if step in ("pass", "young") and self._trial is not None:
+            following = self._trial.end_warm_up(now_ms, self._operations)
+            if following is not None:
+                self._apply(following)
         if step != "none":
             self._ask(step, now_ms)
         elif is_idle:
@@ -389,8 +445,16 @@ class GCTuner:
         if not job or not self._is_running or self._why_wait():
             return
         began = monotonic()
+        if job == "roll":
+            self._roll()
+            return
         if job in ("idle", "sweep"):
             gc.collect()
+        elif job == "thaw":
+            if not self._host_froze:
+                gc.unfreeze()
+            if self._core is not None:
+                self._core._roll_owe()
         elif job == "young":
             gc.collect(1)
             gc.freeze()
@@ -402,6 +466,7 @@ class GCTuner:
         if job in ("pass", "young"):
             # The collector weighs the young against the old it counted last.
             gc.collect()
+            _core._gc_roll_mark()
             self._break_off()  # our pause is none of the profile's
         took_ms = (monotonic() - began) * 1000
         self._counts[job] += 1
@@ -411,20 +476,48 @@ class GCTuner:
         elif self._has_frozen:
             self._tell_frozen("sweep", took_ms)
 
+    def _roll(self) -> None:
+        """Has the oldest go through a collection of the young."""
+        core = self._core
+        if core is None:
+            return
+        began = thread_time()  # what others take of this CPU is no cost of ours
+        taken, collected, is_lap = _core._gc_roll(self._part)
+        took_ms = (thread_time() - began) * 1000
+        now = monotonic()
+        laps = core._laps[0]
+        live = sys.getallocatedblocks()
+        core._rolled(now * 1000, took_ms, live, taken, collected, is_lap)
+        if core._laps[0] != laps:
+            _core._gc_roll_mark()
+        self._counts["roll"] += 1
+        self._spent_ms += took_ms
+
+    def _laps(self) -> tuple[int, int | None, float, float] | None:
+        core = self._core
+        return core._laps if core is not None and self._profile == ROLLING else None
+
     def _tell_frozen(self, step: str, took_ms: float) -> None:
         full_ms, collected = _core._gc_window(1)[3:5]
-        self._has_frozen = self._has_frozen or step != "sweep"
+        self._has_frozen = self._has_frozen or step in ("pass", "young")
         live = sys.getallocatedblocks()
         if self._core is not None:
             self._core._frozen(
-                step, monotonic() * 1000, live, full_ms, collected, took_ms
+                step,
+                monotonic() * 1000,
+                live,
+                full_ms,
+                collected,
+                took_ms,
+                self._laps(),
             )
 
     def _note_frozen(self, frozen: bool, took_ms: float) -> None:
+        _core._gc_roll_mark()
         if frozen:
             self._tell_frozen("pass", took_ms)
         elif self._core is not None:
-            self._core._thaw()
+            self._core._forget_frozen()
             self._has_frozen = self._host_froze = False
 
     # ---- settings and report -----------------------------------------------
@@ -436,16 +529,16 @@ class GCTuner:
     def report(self) -> dict[str, Any]:
         """What it does and found.
 
-        state ("off", "warming", "trying", "kept", "resting", "waiting"), why (it
-        is off or waits; None otherwise), profile in force, thresholds, original
+        state ("off", "warming", "trying", "kept", "resting", "waiting"), why (it is
+        off or waits; None otherwise), profile in force, thresholds, original
         (thresholds before start()), rounds (completed), frozen (whether it froze),
-        passes (over the whole heap), young_freezes, sweeps (over what is not
-        frozen), idle_collections, own_ms (all of these took), load, and rows: one
-        for each profile of this round, the program's own settings as "default",
-        with profile, thresholds, verdict ("best" is kept; "reference",
-        "no gain", "too much memory", "another one is better", "untried") and, once
-        measured, score (below 1.0 is better than the program's own), seconds,
-        collections_per_second, pause_p95_ms, gc_percent, peak_rss_mb,
+        passes (over the whole heap), young_freezes, sweeps (over what is not frozen),
+        thaws, parts (of the old collected), idle_collections, own_ms (all of these
+        took), load, and rows: one for each profile of this round, the program's own
+        settings as "default", with profile, thresholds, verdict ("best" is kept;
+        "reference", "no gain", "too much memory", "another one is better", "untried")
+        and, once measured, score (below 1.0 is better than the program's own),
+        seconds, collections_per_second, pause_p95_ms, gc_percent, peak_rss_mb,
         operations_per_second; None where unknown.
         """
         core = self._core
@@ -470,11 +563,19 @@ class GCTuner:
             "passes": self._counts["pass"],
             "young_freezes": self._counts["young"],
             "sweeps": self._counts["sweep"],
+            "thaws": self._counts["thaw"],
+            "parts": self._counts["roll"],
             "idle_collections": self._counts["idle"],
             "own_ms": self._spent_ms,
             "load": self.load,
             "rows": [row_of(self._original, *row) for row in rows],
         }
+
+
+def _possible(profiles: Iterable[str]) -> tuple[str, ...]:
+    """Without what this interpreter cannot do, or not in time."""
+    can_roll = _core._gc_can_roll()
+    return tuple(name for name in profiles if name != ROLLING or can_roll)
 
 
 def _note_frozen(frozen: bool, took_ms: float) -> None:

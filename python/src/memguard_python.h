@@ -58,6 +58,12 @@ typedef struct mgpy_gc {
   mg_pause long_pauses[MGPY_GC_LINES]; /* number `n` in slot `n % LINES` */
 } mgpy_gc;
 
+/* The oldest generation, to be collected in parts (roll.c). */
+typedef struct mgpy_roll {
+  void *oldest;   /* NULL: not known */
+  PyObject *mark; /* where a lap began */
+} mgpy_roll;
+
 /* An action that the worker hands to the main thread. */
 typedef struct mgpy_job {
   mg_action action;
@@ -115,6 +121,7 @@ typedef struct mgpy_state {
   mgpy_gc gc;
   mgpy_reclaim reclaim;
   mgpy_pools *pools; /* what all pools of the interpreter share */
+  mgpy_roll roll;
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -401,6 +408,7 @@ extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);
 int mgpy_add_tuner(PyObject *module, mgpy_state *state); /* tune.c */
+int mgpy_add_roll(PyObject *module, mgpy_state *state);  /* roll.c */
 
 /* ---- optimize.c --------------------------------------------------------- */
 

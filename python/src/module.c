@@ -146,7 +146,7 @@ static int module_exec(PyObject *module) {
       mgpy_add_errors, mgpy_add_settings, mgpy_add_sample,
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
-      mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner,
+      mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner, mgpy_add_roll,
       mgpy_add_pools};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
@@ -194,6 +194,7 @@ static void module_free(void *module) {
   mgpy_pools_free(state);
   mgpy_reclaim_free(&state->reclaim);
   mgpy_gc_free(state);
+  Py_CLEAR(state->roll.mark);
   Py_CLEAR(state->deliver_name);
   Py_CLEAR(state->tick_name);
   Py_CLEAR(state->run_entry_name);

@@ -13,6 +13,7 @@ typedef struct tune_object {
   mg_trial trial;
   mg_freeze freeze;
   mg_idle idle;
+  mg_roll roll;
 } tune_object;
 
 /* ---- names --------------------------------------------------------------- */
@@ -51,11 +52,25 @@ static const char *tune_step_name(int step) {
 static int tune_read_step(mgpy_state *state, PyObject *object,
                           mg_freeze_step *out) {
   int step = mgpy_name_find(state, object, "step", tune_step_name,
-                            MG_FREEZE_PASS, MG_FREEZE_SWEEP + 1);
+                            MG_FREEZE_PASS, MG_FREEZE_THAW + 1);
 
   if (step < 0) return -1;
   *out = (mg_freeze_step)step;
   return 0;
+}
+
+/* (laps, lap_low, lap_yield, rich_ms), None where there are none.
+ * @return `out`, NULL for None; with an exception if it is neither. */
+static const mg_roll *tune_read_laps(PyObject *object, mg_roll *out) {
+  unsigned int laps;
+  PyObject *low;
+
+  *out = (mg_roll){0};
+  if (object == Py_None || !PyArg_ParseTuple(object, "IOdd", &laps, &low,
+                                             &out->lap_yield, &out->rich_ms))
+    return NULL;
+  out->laps = laps;
+  return mgpy_number_read(low, &out->lap_end_low) < 0 ? NULL : out;
 }
 
 /* ---- life ---------------------------------------------------------------- */
@@ -84,6 +99,7 @@ static PyObject *tune_new(PyTypeObject *type, PyObject *args,
   self->config = *config;
   mg_trial_init(&self->trial, bits, reference_profile);
   mg_freeze_init(&self->freeze);
+  mg_roll_init(&self->roll);
   return (PyObject *)self;
 }
 
@@ -133,6 +149,12 @@ static PyObject *tune_restart(PyObject *object, PyObject *unused) {
   return tune_profile_name(mg_trial_restart(&((tune_object *)object)->trial));
 }
 
+static PyObject *tune_try_all(PyObject *object, PyObject *unused) {
+  (void)unused;
+  mg_trial_try_all(&((tune_object *)object)->trial);
+  Py_RETURN_NONE;
+}
+
 static PyObject *tune_row(const mg_trial *t, mg_gc_profile p) {
   const mg_trial_window *w = &t->window[p];
   const char *name = mg_gc_profile_name(p);
@@ -166,46 +188,102 @@ static PyObject *tune_trial_state(PyObject *object, PyObject *unused) {
 
 /* ---- freeze and idle ----------------------------------------------------- */
 
-/* _freeze(now_ms, live, full_ms, full_collected, level, is_idle) -> step */
+/* _freeze(now_ms, live, full_ms, full_collected, level, is_idle, laps) -> step */
 static PyObject *tune_freeze(PyObject *object, PyObject *args) {
   tune_object *self = (tune_object *)object;
-  PyObject *live, *collected, *level;
+  PyObject *live, *collected, *level, *laps;
   mg_freeze_view v = {0};
+  mg_roll roll;
   int is_idle;
 
-  if (!PyArg_ParseTuple(args, "dOdOOp:_freeze", &v.now_ms, &live, &v.full_ms,
-                        &collected, &level, &is_idle) ||
+  if (!PyArg_ParseTuple(args, "dOdOOpO:_freeze", &v.now_ms, &live, &v.full_ms,
+                        &collected, &level, &is_idle, &laps) ||
       mgpy_number_read(live, &v.live) < 0 ||
       mgpy_number_read(collected, &v.full_collected) < 0 ||
       mgpy_level_read(self->state, level, &v.level) < 0)
     return NULL;
   v.is_idle = is_idle != 0;
+  v.roll = tune_read_laps(laps, &roll);
+  if (PyErr_Occurred()) return NULL;
   return PyUnicode_FromString(
       mg_freeze_step_name(mg_freeze_next(&self->freeze, &v)));
 }
 
-/* _frozen(step, now_ms, live, full_ms, full_collected, took_ms) */
+/* _frozen(step, now_ms, live, full_ms, full_collected, took_ms, laps) */
 static PyObject *tune_frozen(PyObject *object, PyObject *args) {
   tune_object *self = (tune_object *)object;
-  PyObject *name, *live, *collected;
+  PyObject *name, *live, *collected, *laps;
   mg_freeze_view v = {0};
   mg_freeze_step step;
   double took_ms;
+  mg_roll roll;
 
-  if (!PyArg_ParseTuple(args, "OdOdOd:_frozen", &name, &v.now_ms, &live,
-                        &v.full_ms, &collected, &took_ms) ||
+  if (!PyArg_ParseTuple(args, "OdOdOdO:_frozen", &name, &v.now_ms, &live,
+                        &v.full_ms, &collected, &took_ms, &laps) ||
       tune_read_step(self->state, name, &step) < 0 ||
       mgpy_number_read(live, &v.live) < 0 ||
       mgpy_number_read(collected, &v.full_collected) < 0)
     return NULL;
+  v.roll = tune_read_laps(laps, &roll);
+  if (PyErr_Occurred()) return NULL;
   mg_freeze_done(&self->freeze, step, &v, took_ms);
   Py_RETURN_NONE;
 }
 
-static PyObject *tune_thaw(PyObject *object, PyObject *unused) {
+static PyObject *tune_forget(PyObject *object, PyObject *unused) {
   (void)unused;
   mg_freeze_init(&((tune_object *)object)->freeze);
   Py_RETURN_NONE;
+}
+
+/* _roll(now_ms, live) -> how many objects to take now */
+static PyObject *tune_roll(PyObject *object, PyObject *args) {
+  PyObject *live_object;
+  uint64_t live;
+  double now_ms;
+
+  if (!PyArg_ParseTuple(args, "dO:_roll", &now_ms, &live_object) ||
+      mgpy_number_read(live_object, &live) < 0)
+    return NULL;
+  return PyLong_FromUnsignedLongLong(
+      mg_roll_next(&((tune_object *)object)->roll, now_ms, live));
+}
+
+/* _rolled(now_ms, took_ms, live, taken, collected, is_lap) */
+static PyObject *tune_rolled(PyObject *object, PyObject *args) {
+  mg_roll *roll = &((tune_object *)object)->roll;
+  unsigned long long taken, collected;
+  mg_roll_part part = {0};
+  PyObject *live;
+  int is_lap;
+
+  if (!PyArg_ParseTuple(args, "ddOKKp:_rolled", &part.now_ms, &part.took_ms,
+                        &live, &taken, &collected, &is_lap) ||
+      mgpy_number_read(live, &part.live) < 0)
+    return NULL;
+  part.taken = taken;
+  part.collected = collected;
+  part.is_lap = is_lap != 0;
+  mg_roll_done(roll, &part);
+  Py_RETURN_NONE;
+}
+
+static PyObject *tune_roll_wait(PyObject *object, PyObject *unused) {
+  (void)unused;
+  return PyFloat_FromDouble(mg_roll_wait_ms(&((tune_object *)object)->roll));
+}
+
+static PyObject *tune_roll_owe(PyObject *object, PyObject *unused) {
+  (void)unused;
+  mg_roll_owe(&((tune_object *)object)->roll, MG_FREEZE_THAW_LAPS);
+  Py_RETURN_NONE;
+}
+
+static PyObject *tune_get_laps(PyObject *object, void *closure) {
+  const mg_roll *roll = &((tune_object *)object)->roll;
+  (void)closure;
+  return Py_BuildValue("(INdd)", roll->laps, mgpy_number(roll->lap_end_low),
+                       roll->lap_yield, roll->rich_ms);
 }
 
 /* _idle(now_ms, load or None, expected_ms, is_worth) -> bool */
@@ -239,15 +317,21 @@ static PyObject *tune_get_is_frozen(PyObject *object, void *closure) {
 static PyMethodDef tune_methods[] = {
     {"_configure", tune_configure, METH_O, NULL},
     {"_trial", tune_trial, METH_VARARGS, NULL},
+    {"_try_all", tune_try_all, METH_NOARGS, NULL},
     {"_restart", tune_restart, METH_NOARGS, NULL},
     {"_trial_state", tune_trial_state, METH_NOARGS, NULL},
     {"_freeze", tune_freeze, METH_VARARGS, NULL},
     {"_frozen", tune_frozen, METH_VARARGS, NULL},
-    {"_thaw", tune_thaw, METH_NOARGS, NULL},
+    {"_forget_frozen", tune_forget, METH_NOARGS, NULL},
+    {"_roll", tune_roll, METH_VARARGS, NULL},
+    {"_rolled", tune_rolled, METH_VARARGS, NULL},
+    {"_roll_wait_ms", tune_roll_wait, METH_NOARGS, NULL},
+    {"_roll_owe", tune_roll_owe, METH_NOARGS, NULL},
     {"_idle", tune_idle, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef tune_attributes[] = {
+    {"_laps", tune_get_laps, NULL, NULL, NULL},
     {"is_idle", tune_get_is_idle, NULL,
      "whether the load was low when it was last told", NULL},
     {"is_frozen", tune_get_is_frozen, NULL, "whether a step was told as done",

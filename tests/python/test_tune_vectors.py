@@ -29,6 +29,8 @@ def test_thresholds(row: dict[str, Any]) -> None:
 @rows("trial")
 def test_trial(row: dict[str, Any]) -> None:
     tuner = decide.Tuner(profiles=row["profiles"], reference=row["reference"])
+    if row.get("try_all"):
+        tuner.try_all()
     for step in row["steps"]:
         assert [tuner.trial(step), tuner.phase] == step["expect"], step
     for name, score in row.get("scores", {}).items():
@@ -45,7 +47,19 @@ def test_freeze(row: dict[str, Any]) -> None:
         if step["expect"] != "none":
             after = {**step, "live": step.get("live_after", step["live"])}
             tuner.frozen(step["expect"], after, step.get("took_ms", 0))
-    assert tuner.is_frozen == any(s["expect"] != "none" for s in row["steps"])
+    done = [s["expect"] for s in row["steps"] if s["expect"] not in ("none", "sweep")]
+    assert tuner.is_frozen == (done != [] and done[-1] != "thaw")
+
+
+@rows("roll")
+def test_roll(row: dict[str, Any]) -> None:
+    tuner = decide.Tuner()
+    for step in row["steps"]:
+        assert tuner.roll(step["now_ms"], step["live"]) == step["expect"], step
+        if "took_ms" in step:
+            tuner.rolled({**step, "live": step["live_after"]})
+        if "wait_ms" in step:
+            assert tuner._roll_wait_ms() == step["wait_ms"], step
 
 
 @rows("idle")

@@ -97,6 +97,11 @@ def blocks_active() -> bool:
     return bool(_blocks)
 
 
+def freezes_before_fork() -> bool:
+    """Whether the program asked for that."""
+    return _before_fork
+
+
 def is_frozen() -> bool:
     """Whether much is frozen. Takes the longer the more there is."""
     return gc.get_freeze_count() >= _FROZEN_LEAST

@@ -147,13 +147,13 @@ class GCTuner:
             raise InvalidError("the monitor of the GCTuner is gone")
         settings = monitor._read_settings()
         self._clear()
-        possible = _possible(profiles)
+        # Slow only where much is frozen, that is: by the program.
+        self._host_froze = _gc_settings.is_frozen()
+        possible = self._possible(profiles)
         self._core = _core.Tuner(settings, possible, REFERENCE)
         # The parts begin with the first freeze, or what is frozen piles up.
         is_hasty = profiles == _AUTO_PROFILES and ROLLING in possible
         self._trial = Trial(self._core, seconds, is_hasty=is_hasty)
-        # Slow only where much is frozen, that is: by the program.
-        self._host_froze = _gc_settings.is_frozen()
         _core._gc_observe()
         monitor._attach_tuner(self)
         monitor._set_tick(_TICK_MS)
@@ -275,12 +275,18 @@ class GCTuner:
             monitor = self._monitor()
             if monitor is not None:
                 self._core = _core.Tuner(
-                    monitor._read_settings(), _possible(names), REFERENCE
+                    monitor._read_settings(), self._possible(names), REFERENCE
                 )
                 self._core._try_all()
                 if self._trial is not None:
                     self._trial.renew(self._core, float(seconds_per_profile))
                 self._apply(REFERENCE)
+
+    def _possible(self, profiles: Iterable[str]) -> tuple[str, ...]:
+        """Without what this interpreter cannot do; parts would draw in what the
+        program froze."""
+        can_roll = not self._host_froze and _core._gc_can_roll()
+        return tuple(name for name in profiles if name != ROLLING or can_roll)
 
     def _apply(self, profile: str) -> None:
         wanted = self._original if profile == REFERENCE else GC_PROFILES[profile]
@@ -451,7 +457,7 @@ class GCTuner:
         if job in ("idle", "sweep"):
             gc.collect()
         elif job == "thaw":
-            if not self._host_froze:
+            if not _gc_settings.freezes_before_fork():  # pages are shared
                 gc.unfreeze()
             if self._core is not None:
                 self._core._roll_owe()
@@ -570,12 +576,6 @@ class GCTuner:
             "load": self.load,
             "rows": [row_of(self._original, *row) for row in rows],
         }
-
-
-def _possible(profiles: Iterable[str]) -> tuple[str, ...]:
-    """Without what this interpreter cannot do, or not in time."""
-    can_roll = _core._gc_can_roll()
-    return tuple(name for name in profiles if name != ROLLING or can_roll)
 
 
 def _note_frozen(frozen: bool, took_ms: float) -> None:

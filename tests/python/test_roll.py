@@ -203,6 +203,33 @@ def test_while_it_waits_the_collector_does_it_all(tuner: GCTuner) -> None:
     assert gc.get_threshold() == (555, 5, 5)
 
 
+def test_what_the_program_froze_is_left_alone(monitor: MemoryMonitor) -> None:
+    def tried(tuner: GCTuner) -> set[str]:
+        tuner.start()
+        rows = tuner.report()["rows"]
+        tuner.stop()
+        return {row["profile"] for row in rows}
+
+    others = {"default", "steady", "throughput"}
+    rest = [[n] for n in range(20_000)]
+    assert tried(GCTuner(monitor)) == others | ({"rolling"} if CAN_ROLL else set())
+    gc.freeze()
+    assert tried(GCTuner(monitor)) == others
+    assert gc.get_freeze_count() > len(rest)
+
+
+def test_what_is_frozen_for_forks_stays_so(tuner: GCTuner) -> None:
+    tuner._job = "young"
+    tuner._run_job()
+    memguard.freeze_before_fork()
+    try:
+        tuner._job = "thaw"
+        tuner._run_job()
+        assert gc.get_freeze_count() > 0
+    finally:
+        memguard.freeze_before_fork(False)
+
+
 def test_what_is_thawed_is_rolled(tuner: GCTuner) -> None:
     found: list[int] = []
     knots = old([Knot(found, n) for n in range(100)])

@@ -7,6 +7,11 @@ from typing import Any, Self, final
 from memguard._core_decide import LevelTracker as LevelTracker
 from memguard._core_decide import Policy as Policy
 from memguard._core_decide import Tuner as Tuner
+from memguard._core_encoding import decode_base64 as decode_base64
+from memguard._core_encoding import encode_base64 as encode_base64
+from memguard._core_encoding import encode_utf8 as encode_utf8
+from memguard._core_encoding import encode_utf8_into as encode_utf8_into
+from memguard._core_encoding import pooled_copy as pooled_copy
 from memguard._core_pool import Pool as Pool
 from memguard._core_pool import PooledBuffer as PooledBuffer
 from memguard._core_pool import PooledBufferWriter as PooledBufferWriter
@@ -74,6 +79,11 @@ class EncodingError(MemguardError, ValueError):
 
 class BrokenConnectionError(MemguardError, ConnectionError):
     """A connection broke; the message says what was done for certain."""
+
+    confirmed: Any
+    """What the server acknowledged before: a number, or ids."""
+    unknown: Any
+    """What was sent, but not answered: a number, or ids."""
 
 def rss_bytes() -> int | None:
     """Resident set of this process in bytes, read now; None without /proc."""

@@ -421,4 +421,8 @@ void mgpy_pools_free(mgpy_state *state);
 /** In a forked child. */
 void mgpy_pools_after_fork(mgpy_state *state);
 
+/* ---- encoding.c --------------------------------------------------------- */
+
+int mgpy_add_encoding(PyObject *module, mgpy_state *state);
+
 #endif

@@ -15,6 +15,7 @@ from pathlib import Path
 import memguard
 import pytest
 from common import FAR
+from servers import Server, serving
 from sockets import echoing
 
 MB = 1048576
@@ -187,3 +188,27 @@ def pressed() -> Iterator[memguard.MemoryMonitor]:
         made.stop_monitoring()
         made.reset()
         yield made
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests that do not break it."""
+    with serving("redis", tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests that do not break it."""
+    with serving("nats", tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def pool() -> Iterator[memguard.MemoryPool]:
+    """A pool that all buffers must have come back to in the end."""
+    with memguard.MemoryPool() as made:
+        yield made
+        stats = made.stats()
+        assert (stats["current"], stats["lost"]) == (0, 0)
+        assert made.findings() == []

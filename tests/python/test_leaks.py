@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leak_cases_bus
 import leak_cases_pool
 import leak_cases_reuse
 import leaks_optimizer
@@ -470,7 +471,7 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
 CASES |= leaks_optimizer.CASES | leaks_tuning.CASES
 SLOW_CASES |= leaks_optimizer.SLOW_CASES | leaks_tuning.SLOW_CASES
 
-CASES |= leak_cases_reuse.CASES | leak_cases_pool.CASES
+CASES |= leak_cases_bus.CASES | leak_cases_reuse.CASES | leak_cases_pool.CASES
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ from memguard import (
     ResourceType,
     StageBase,
     decide,
+    encoding,
+    serializers,
+    transports,
 )
 
 
@@ -247,6 +250,38 @@ def use_pools() -> int:
         manager.pool.rent(5).return_()
     held: int = pool.stats()["held_bytes"]
     return count + held + objects.stats()["idle"]
+
+
+async def use_bus() -> int:
+    """Messages, if there were servers."""
+    serializer = serializers.MessagePackSerializer()
+    with serializer.serialize_pooled({"id": 1}) as message:
+        value: Any = serializer.deserialize(message)
+        room: int | None = serializer.try_serialize(value, bytearray(64))
+        text: str = encoding.utf8_decode(message)
+    with serializers.JsonSerializer().get_pooled_writer() as writer:
+        serializer.serialize_into(value, writer)
+    with encoding.base64_encode(text.encode()) as coded:
+        encoding.base64_decode(coded).return_()
+
+    def handle(buffer: memguard.PooledBuffer, topic: str) -> None:
+        with buffer:
+            print(topic, len(buffer))
+
+    async def handle_later(buffer: memguard.PooledBuffer, topic: str) -> None:
+        handle(buffer, topic)
+
+    async with transports.RedisTransport("redis://127.0.0.1:1") as bus:
+        subscription: transports.Subscription = await bus.subscribe("a", handle)
+        await bus.publish("a", b"1")
+        count: int = await bus.publish_batch("a", [b"1", memoryview(b"2")])
+        await subscription.close()
+    async with transports.NatsTransport() as other:
+        await other.subscribe("a", handle_later)
+    async with transports.RedisOutbox(name="orders") as box:
+        ids: list[int] = await box.put_batch([("a", b"1")])
+        count += await box.relay(bus.publish, limit=5) + await box.pending()
+    return count + len(ids) + (room or 0)
 
 
 def main() -> None:

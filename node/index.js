@@ -28,6 +28,15 @@ module.exports = {
   get decide() {
     return require('./lib/decide');
   },
+  get encoding() {
+    return require('./lib/encoding').functions;
+  },
+  get serializers() {
+    return require('./lib/serializers');
+  },
+  get transports() {
+    return require('./lib/transports');
+  },
 };
 
 // Loaded when first asked for: most programs need few of them.

@@ -25,6 +25,7 @@ export const {
   cacheStats,
   capabilities,
   decide,
+  encoding,
   errorCodes,
   loadConfig,
   poolStats,
@@ -33,5 +34,7 @@ export const {
   registerPool,
   rssBytes,
   sharedPool,
+  serializers,
+  transports,
   version,
 } = memguard;

@@ -6,6 +6,7 @@
 const native = require('./native');
 const { codes, failure, kindOf, requireName } = require('./errors');
 const { camel } = require('./names');
+const { optional } = require('./optional');
 const { textOf } = require('./report');
 
 const values = new Float64Array(native.configKeys.length);
@@ -70,15 +71,6 @@ function applyMapping(handle, mapping, what) {
 }
 
 /* ---- from a file ---------------------------------------------------------- */
-
-function optional(name, path) {
-  try {
-    return require(name);
-  } catch (cause) {
-    if (cause.code !== 'MODULE_NOT_FOUND') throw cause;
-    throw failure('EABSENT', `${path} needs the package "${name}": npm install ${name}`);
-  }
-}
 
 function parserOf(path) {
   switch (require('path').extname(path).toLowerCase()) {

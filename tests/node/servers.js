@@ -1,0 +1,123 @@
+'use strict';
+
+// Real servers for the tests, on free ports of the loopback, and a proxy in front
+// of them that can break a connection in the middle.
+const { spawn } = require('child_process');
+const net = require('net');
+const { temporaryDirectory, until } = require('./helpers');
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer().once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** Whether something listens there. */
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1');
+    const end = (isThere) => {
+      socket.destroy();
+      resolve(isThere);
+    };
+    socket.once('connect', () => end(true)).once('error', () => end(false));
+  });
+}
+
+const running = new Set();
+
+/** Starts a server and waits until it answers.
+ *  @param words (port, directory) => command line.
+ *  @returns { port, url, stop } */
+async function start(scheme, words, fixedPort) {
+  const port = fixedPort ?? (await freePort());
+  const [program, ...values] = words(port, temporaryDirectory());
+  const child = spawn(program, values, { stdio: 'ignore' });
+  const ended = new Promise((resolve) => child.once('close', resolve).once('error', resolve));
+  const stop = async () => {
+    running.delete(stop);
+    child.kill('SIGKILL');
+    await ended;
+  };
+  running.add(stop);
+  let isThere = false;
+  const asking = setInterval(() => answers(port).then((yes) => (isThere ||= yes)), 20);
+  try {
+    await until(() => isThere || child.exitCode !== null, 30);
+  } finally {
+    clearInterval(asking);
+  }
+  if (!isThere) throw new Error(`${program} ended with ${child.exitCode}`);
+  return { port, url: `${scheme}://127.0.0.1:${port}`, stop };
+}
+
+function startRedis(options = [], port = undefined) {
+  const words = (number, directory) => [
+    'redis-server', '--bind', '127.0.0.1', '--port', String(number), '--save', '', '--appendonly', 'no',
+    '--dir', directory, ...options,
+  ];
+  return start('redis', words, port);
+}
+
+function startNats() {
+  return start('nats', (number) => ['nats-server', '--addr', '127.0.0.1', '--port', String(number)]);
+}
+
+/** Stands before a server. @returns { port, cutAfter(bytes), stop } */
+async function startProxy(target) {
+  const pairs = new Set();
+  let left = Infinity; // bytes that still get through to the server
+  const cut = () => {
+    for (const socket of pairs) socket.destroy();
+    pairs.clear();
+  };
+  const server = net.createServer((client) => {
+    const upstream = net.connect(target, '127.0.0.1');
+    for (const socket of [client, upstream]) {
+      pairs.add(socket);
+      socket.on('error', () => {}).on('close', () => {
+        client.destroy();
+        upstream.destroy();
+      });
+    }
+    client.on('data', (bytes) => {
+      left -= bytes.length;
+      if (left >= 0) {
+        upstream.write(bytes);
+        return;
+      }
+      upstream.write(bytes.subarray(0, bytes.length + left), () => setTimeout(cut, 50));
+      client.pause();
+    });
+    upstream.pipe(client);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const stop = async () => {
+    running.delete(stop);
+    cut();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  running.add(stop);
+  return {
+    port: server.address().port,
+    /** Lets so many bytes through to the server, then cuts everything. */
+    cutAfter(bytes) {
+      left = bytes;
+    },
+    heal() {
+      left = Infinity;
+    },
+    cut,
+    stop,
+  };
+}
+
+async function stopServers() {
+  await Promise.all([...running].map((stop) => stop()));
+}
+
+module.exports = { freePort, startNats, startProxy, startRedis, stopServers };

@@ -1,16 +1,29 @@
 'use strict';
 
-// What the transports have in common: arguments, and handing messages out.
+// What the transports have in common: their arguments, broken connections, and
+// handing messages to handlers.
 const { bytesOf } = require('../encoding');
 const { failure, kindOf, requireFunction, requireName, requireNumber } = require('../errors');
 const { isThenable, reportOnce } = require('../report');
 const { rentOf } = require('../rental');
 
-const TIMEOUT_S = 10;
+const TIMEOUT_S = 5;
+const TOPIC_BYTES = 16384;
+const INBOX = 128;
 
-function requireTopic(topic, what = 'a topic') {
+/** A connection that broke. @param confirmed, unknown counts or ids: what the
+ *  server acknowledged, and what was sent and never answered. */
+function broken(what, confirmed, unknown, cause = undefined) {
+  return Object.assign(failure('EBROKEN', what), { confirmed, unknown }, cause && { cause });
+}
+
+function requireTopic(topic, what = 'the topic', forbidden = null) {
   requireName(topic, what);
-  if (topic === '') throw failure('EINVAL', `${what} must not be empty`);
+  const length = Buffer.byteLength(topic);
+  if (length === 0 || length > TOPIC_BYTES) {
+    throw failure('ERANGE', `${what} has ${length} bytes, allowed: 1 to ${TOPIC_BYTES}`);
+  }
+  if (forbidden?.test(topic)) throw failure('EINVAL', `${what} ${JSON.stringify(topic)} contains white space`);
 }
 
 function viewsOf(views) {
@@ -23,63 +36,6 @@ function timeoutOf({ timeout = TIMEOUT_S } = {}) {
   return timeout * 1000;
 }
 
-/** One handler of one topic. */
-class Subscription {
-  #handler;
-  #leave;
-
-  constructor(topic, handler, leave) {
-    requireTopic(topic);
-    requireFunction(handler, 'a handler');
-    this.topic = topic;
-    this.received = 0;
-    this.#handler = handler;
-    this.#leave = leave;
-  }
-
-  /** Hands `rental` to the handler, which returns it; if the handler fails, it is
-   *  returned here. */
-  deliver(rental, topic) {
-    this.received++;
-    const fail = (error) => {
-      if (!rental.returned) rental.return();
-      reportOnce(this.#handler, `a handler of "${this.topic}"`, error);
-    };
-    try {
-      const result = this.#handler(rental, topic);
-      if (isThenable(result)) result.then(undefined, fail);
-    } catch (error) {
-      fail(error);
-    }
-  }
-
-  /** Ends it; repeating it does nothing. */
-  async close() {
-    const leave = this.#leave;
-    this.#leave = null;
-    if (leave !== null) await leave(this);
-  }
-}
-
-/** Gives each of `handlers` (a Set) the message: the last one the rental itself,
- *  the others a copy. */
-function deliverAll(pool, handlers, rental, topic) {
-  const all = [...(handlers ?? [])];
-  if (all.length === 0) rental.return();
-  all.forEach((handler, index) => {
-    handler.deliver(index === all.length - 1 ? rental : copyOf(pool, rental.buffer), topic);
-  });
-}
-
-/** For clients that come with memory of their own, and must not see it fail. */
-function deliverCopy(pool, handlers, bytes, topic) {
-  try {
-    deliverAll(pool, handlers, copyOf(pool, bytes), topic);
-  } catch (error) {
-    reportOnce(pool, 'handing out a message', error);
-  }
-}
-
 /** @returns a rental with the same bytes. */
 function copyOf(pool, bytes) {
   const rental = rentOf(pool, bytes.length);
@@ -87,4 +43,104 @@ function copyOf(pool, bytes) {
   return rental;
 }
 
-module.exports = { Subscription, copyOf, deliverAll, deliverCopy, requireTopic, timeoutOf, viewsOf };
+function giveBack(rental) {
+  if (!rental.returned) rental.return();
+}
+
+/** One handler of one topic. Messages that come while a handler's promise is
+ *  pending wait for it; beyond INBOX of them `hold` is asked to stop reading, and
+ *  if that cannot be they are dropped. */
+class Subscription {
+  #handler;
+  #leave;
+  #hold;
+  #inbox = [];
+  #isBusy = false;
+  #isHeld = false;
+
+  constructor(topic, handler, leave, hold = null) {
+    this.topic = topic;
+    this.messages = 0;
+    this.failures = 0;
+    this.gaps = 0;
+    this.dropped = 0;
+    this.closed = false;
+    this.#handler = handler;
+    this.#leave = leave;
+    this.#hold = hold;
+  }
+
+  /** Has a message handled, in its turn. */
+  push(rental, topic) {
+    if (this.closed) {
+      giveBack(rental);
+    } else if (!this.#isBusy) {
+      this.#call(rental, topic);
+    } else if (this.#hold === null && this.#inbox.length >= INBOX) {
+      this.dropped++;
+      giveBack(rental);
+    } else {
+      this.#inbox.push([rental, topic]);
+      this.#setHeld(this.#isHeld || this.#inbox.length >= INBOX);
+    }
+  }
+
+  #setHeld(isHeld) {
+    if (this.#hold === null || isHeld === this.#isHeld) return;
+    this.#isHeld = isHeld;
+    this.#hold(this, isHeld);
+  }
+
+  #call(rental, topic) {
+    this.messages++;
+    try {
+      const result = this.#handler(rental, topic);
+      if (isThenable(result)) this.#wait(result, rental);
+    } catch (error) {
+      this.#failed(rental, error);
+    }
+  }
+
+  #wait(result, rental) {
+    this.#isBusy = true;
+    result
+      .then(undefined, (error) => this.#failed(rental, error))
+      .then(() => {
+        this.#isBusy = false;
+        while (!this.#isBusy && this.#inbox.length > 0) this.#call(...this.#inbox.shift());
+        this.#setHeld(this.#isHeld && this.#inbox.length > INBOX / 2);
+      });
+  }
+
+  #failed(rental, error) {
+    this.failures++;
+    giveBack(rental);
+    reportOnce(this.#handler, `the handler of topic "${this.topic}"`, error);
+  }
+
+  /** The handler is not called any more; one that is under way ends by itself. */
+  async close() {
+    if (this.closed) return;
+    this.closed = true;
+    for (const [rental] of this.#inbox.splice(0)) giveBack(rental);
+    this.#setHeld(false);
+    await this.#leave(this);
+  }
+}
+
+/** Gives each of `subscriptions` the message: the first the rental itself,
+ *  the others a copy. */
+function deliver(pool, subscriptions, rental, topic) {
+  const all = [...(subscriptions ?? [])];
+  if (all.length === 0) giveBack(rental);
+  const copies = all.slice(1).map(() => copyOf(pool, rental.buffer));
+  all.forEach((subscription, index) => subscription.push(index === 0 ? rental : copies[index - 1], topic));
+}
+
+function subscriptionOf(topic, handler, leave, hold, forbidden = null) {
+  requireTopic(topic, 'the topic', forbidden);
+  requireFunction(handler, 'a handler');
+  return new Subscription(topic, handler, leave, hold);
+}
+
+module.exports = { Subscription, broken, copyOf, deliver, requireTopic, subscriptionOf, timeoutOf, viewsOf };

@@ -5,8 +5,11 @@ const { failure, kindOf } = require('../errors');
 const { defineDisposal } = require('../disposal');
 const { sharedPool } = require('../memory_pool');
 const { optional } = require('../optional');
-const { broken } = require('./broken');
-const { Subscription, deliverCopy, requireTopic, timeoutOf, viewsOf } = require('./delivery');
+const { reportOnce } = require('../report');
+const { broken, copyOf, requireTopic, subscriptionOf, timeoutOf, viewsOf } = require('./delivery');
+
+const FORBIDDEN = /[ \t\r\n]/;
+const RETRY_MS = 100;
 
 function isClient(value) {
   return typeof value?.publish === 'function' && typeof value.flush === 'function' && typeof value.subscribe === 'function';
@@ -19,7 +22,6 @@ function isConnected(client) {
 }
 
 class NatsTransport {
-  #pool;
   #target;
   #timeoutMs;
   #client = null; // a promise of it
@@ -32,20 +34,16 @@ class NatsTransport {
     if (!this.#isOwn && !isClient(target)) {
       throw failure('ETYPE', `a connection to NATS or a URL is needed, not ${kindOf(target)}`);
     }
-    this.#pool = pool;
+    this.pool = pool;
     this.#target = target;
     this.#timeoutMs = timeoutOf(options);
-  }
-
-  get pool() {
-    return this.#pool;
   }
 
   async #connection() {
     if (this.#isClosed) throw failure('ECLOSED', 'used after close()');
     if (!this.#isOwn) return this.#target;
     const { connect } = optional('@nats-io/transport-node', 'NatsTransport');
-    this.#client ??= connect({ servers: this.#target, timeout: this.#timeoutMs, maxReconnectAttempts: -1 });
+    this.#client ??= connect({ servers: this.#target, timeout: this.#timeoutMs, maxReconnectAttempts: -1, reconnectTimeWait: RETRY_MS });
     try {
       return await this.#client;
     } catch (cause) {
@@ -55,12 +53,12 @@ class NatsTransport {
   }
 
   async publish(topic, view) {
-    return this.publishBatch(topic, [view]);
+    await this.publishBatch(topic, [view]);
   }
 
   /** NATS acknowledges a batch as a whole. */
   async publishBatch(topic, views) {
-    requireTopic(topic);
+    requireTopic(topic, 'the topic', FORBIDDEN);
     const all = viewsOf(views);
     const client = await this.#connection();
     if (all.length === 0) return 0;
@@ -93,14 +91,28 @@ class NatsTransport {
   }
 
   async subscribe(topic, handler) {
-    const subscription = new Subscription(topic, handler, (one) => this.#leave(one));
+    const subscription = subscriptionOf(topic, handler, (one) => this.#leave(one), null, FORBIDDEN);
     const client = await this.#connection();
     const callback = (error, message) => {
-      if (error === null) deliverCopy(this.#pool, [subscription], message.data, message.subject);
+      if (error === null) this.#deliver(subscription, message);
     };
     this.#subscriptions.set(subscription, client.subscribe(topic, { callback }));
-    await this.#answered(client.flush(), 1);
+    try {
+      await this.#answered(client.flush(), 0);
+    } catch (error) {
+      await subscription.close();
+      throw error;
+    }
     return subscription;
+  }
+
+  // What fails in here would end the client's reading.
+  #deliver(subscription, { data, subject }) {
+    try {
+      subscription.push(copyOf(this.pool, data), subject);
+    } catch (error) {
+      reportOnce(this.pool, 'handing out a message', error);
+    }
   }
 
   async #leave(subscription) {
@@ -112,7 +124,7 @@ class NatsTransport {
   async close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const subscription of [...this.#subscriptions.keys()]) await this.#leave(subscription);
+    for (const subscription of [...this.#subscriptions.keys()]) await subscription.close();
     if (!this.#isOwn || this.#client === null) return;
     const client = await this.#client.catch(() => null);
     await client?.close();

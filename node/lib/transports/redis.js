@@ -1,141 +1,129 @@
 'use strict';
 
-// Messages over Redis channels. With a URL, connections of our own are used, which
-// read and write pooled memory; with a client of the host (ioredis), that client.
-const { failure, kindOf } = require('../errors');
+// Messages over Redis channels: one connection to publish, one that subscribes.
+const { failure } = require('../errors');
 const { defineDisposal } = require('../disposal');
 const { sharedPool } = require('../memory_pool');
-const { ClientLink, isClient } = require('./client_link');
-const { Subscription, deliverAll, requireTopic, timeoutOf, viewsOf } = require('./delivery');
+const { deliver, requireTopic, subscriptionOf, timeoutOf, viewsOf } = require('./delivery');
 const { RespLink, optionsOf } = require('./resp_link');
 
-const RETRY_LEAST_MS = 50;
-const RETRY_MOST_MS = 2000;
+const BATCH = 10000; // messages of a call
+const RETRY_MS = 100; // doubled with each attempt, up to
+const RETRY_MOST_MS = 5000;
 
-/** Whether a link is to be made from a URL, and its options. */
-function linkFor(target, pool, options) {
-  const timeoutMs = timeoutOf(options);
-  if (typeof target === 'string') return new RespLink(pool, optionsOf(target, timeoutMs));
-  if (isClient(target)) return new ClientLink(pool, target, timeoutMs);
-  throw failure('ETYPE', `a client of ioredis or a URL is needed, not ${kindOf(target)}`);
-}
-
-/** A subscribing connection that comes back after it broke. */
+/** The subscribing connection, which is made anew when it broke. */
 class Listener {
   #pool;
   #link;
-  #handlers = new Map(); // topic to its Subscriptions
+  #topics = new Map(); // topic to its Subscriptions
+  #held = new Set();
   #timer = null;
-  #delayMs = RETRY_LEAST_MS;
   #isClosed = false;
 
   constructor(pool, options) {
     this.#pool = pool;
-    this.reconnects = 0;
-    this.#link = new RespLink(pool, options, (push) => this.#deliver(push), () => this.#retry());
+    this.#link = new RespLink(pool, options, (push) => this.#deliver(push), () => this.#retry(RETRY_MS));
   }
 
-  async subscribe(subscription) {
-    const { topic } = subscription;
-    await this.#link.connect();
-    let handlers = this.#handlers.get(topic);
-    if (handlers === undefined) this.#handlers.set(topic, (handlers = new Set()));
-    handlers.add(subscription);
+  async subscribe(topic, handler) {
+    const subscription = subscriptionOf(topic, handler, (one) => this.#leave(one), (one, isOn) => this.#hold(one, isOn));
+    if (this.#isClosed) throw failure('ECLOSED', 'RedisTransport used after close()');
+    const those = this.#topics.get(topic) ?? new Set();
+    this.#topics.set(topic, those.add(subscription));
     try {
-      // Also for a further handler: once it is answered, the topic is subscribed.
+      await this.#link.connect();
       await this.#link.send([['SUBSCRIBE', topic]]);
     } catch (error) {
-      this.#remove(subscription);
+      this.#forget(subscription);
       throw error;
+    }
+    return subscription;
+  }
+
+  /** @returns whether it was the last of its topic. */
+  #forget(subscription) {
+    const { topic } = subscription;
+    const those = this.#topics.get(topic);
+    if (!those?.delete(subscription) || those.size > 0) return false;
+    return this.#topics.delete(topic);
+  }
+
+  async #leave(subscription) {
+    if (!this.#forget(subscription) || !this.#link.isOpen) return;
+    try {
+      await this.#link.send([['UNSUBSCRIBE', subscription.topic]]);
+    } catch {
+      // The connection is gone: it is not subscribed any more.
     }
   }
 
-  async leave(subscription) {
-    this.#remove(subscription);
-    if (this.#handlers.has(subscription.topic) || !this.#link.isOpen) return;
-    await this.#link.send([['UNSUBSCRIBE', subscription.topic]]);
-  }
-
-  #remove(subscription) {
-    const handlers = this.#handlers.get(subscription.topic);
-    handlers?.delete(subscription);
-    if (handlers?.size === 0) this.#handlers.delete(subscription.topic);
+  #hold(subscription, isOn) {
+    if (isOn) this.#held.add(subscription);
+    else this.#held.delete(subscription);
+    this.#link.setReading(this.#held.size === 0);
   }
 
   #deliver([, topic, rental]) {
-    deliverAll(this.#pool, this.#handlers.get(topic), rental, topic);
+    deliver(this.#pool, this.#topics.get(topic), rental, topic);
   }
 
-  #retry() {
-    if (this.#isClosed || this.#timer !== null || this.#handlers.size === 0) return;
+  #retry(delayMs) {
+    if (this.#isClosed || this.#timer !== null || this.#topics.size === 0) return;
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      this.#resume().then(
-        () => (this.#delayMs = RETRY_LEAST_MS),
-        () => this.#retry(),
-      );
-    }, this.#delayMs);
-    this.#delayMs = Math.min(this.#delayMs * 2, RETRY_MOST_MS);
+      this.#resume().catch(() => this.#retry(Math.min(delayMs * 2, RETRY_MOST_MS)));
+    }, delayMs);
   }
 
   async #resume() {
+    const topics = [...this.#topics.keys()];
     await this.#link.connect();
-    const topics = [...this.#handlers.keys()];
-    if (topics.length > 0) await this.#link.send(topics.map((topic) => ['SUBSCRIBE', topic]));
-    this.reconnects++;
+    await this.#link.send(topics.map((topic) => ['SUBSCRIBE', topic]));
+    this.#link.setReading(this.#held.size === 0);
+    for (const those of this.#topics.values()) for (const subscription of those) subscription.gaps++;
   }
 
-  close() {
+  async close() {
+    if (this.#isClosed) return;
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    this.#handlers.clear();
     this.#link.close();
+    for (const those of [...this.#topics.values()]) for (const subscription of [...those]) await subscription.close();
   }
 }
 
 class RedisTransport {
-  #pool;
   #link;
   #listener;
 
   constructor(target, pool = sharedPool(), options = {}) {
-    this.#pool = pool;
-    this.#link = linkFor(target, pool, options);
-    this.#listener =
-      typeof target === 'string' ? new Listener(pool, optionsOf(target, timeoutOf(options))) : this.#link.listener();
-  }
-
-  get pool() {
-    return this.#pool;
-  }
-
-  /** Times the subscribing connection broke and came back. */
-  get reconnects() {
-    return this.#listener.reconnects;
+    const where = optionsOf(target, timeoutOf(options));
+    this.pool = pool;
+    this.#link = new RespLink(pool, where);
+    this.#listener = new Listener(pool, where);
   }
 
   async publish(topic, view) {
-    return this.publishBatch(topic, [view]);
+    await this.publishBatch(topic, [view]);
   }
 
   async publishBatch(topic, views) {
     requireTopic(topic);
     const bytes = viewsOf(views);
-    return bytes.length === 0 ? 0 : this.#link.publishAll(topic, bytes);
+    if (bytes.length > BATCH) throw failure('ERANGE', `${bytes.length} messages, allowed: up to ${BATCH}`);
+    return this.#link.publishAll(topic, bytes);
   }
 
-  async subscribe(topic, handler) {
-    const subscription = new Subscription(topic, handler, (one) => this.#listener.leave(one));
-    await this.#listener.subscribe(subscription);
-    return subscription;
+  subscribe(topic, handler) {
+    return this.#listener.subscribe(topic, handler);
   }
 
   async close() {
-    this.#listener.close();
     this.#link.close();
+    await this.#listener.close();
   }
 }
 
 defineDisposal(RedisTransport);
 
-module.exports = { RedisTransport, linkFor };
+module.exports = { BATCH, RedisTransport };

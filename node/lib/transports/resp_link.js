@@ -4,8 +4,8 @@
 // one buffer of the connection, so that a message costs no allocation of its own
 // size. What was sent is answered, or fails, in bounded time.
 const net = require('net');
-const { failure } = require('../errors');
-const { broken } = require('./broken');
+const { failure, kindOf } = require('../errors');
+const { broken } = require('./delivery');
 const { Incoming, Refusal } = require('./incoming');
 const { Outgoing } = require('./outgoing');
 
@@ -221,6 +221,7 @@ class RespLink {
   /** PUBLISH of each view, which stays untouched until the end. @returns how many. */
   async publishAll(topic, views) {
     await this.connect();
+    if (views.length === 0) return 0;
     return new Promise((resolve, reject) => {
       const settle = (error, { answered }) => (error === null ? resolve(answered) : reject(error));
       const out = this.#outgoing;
@@ -257,6 +258,12 @@ class RespLink {
     if (!this.#isClosed) this.#onBreak?.(cause);
   }
 
+  /** Stops or goes on reading. */
+  setReading(isOn) {
+    if (isOn) this.#socket?.resume();
+    else this.#socket?.pause();
+  }
+
   close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -269,7 +276,7 @@ function closedUnder({ answered, missing }) {
 }
 
 function refused({ refusal, answered }) {
-  return Object.assign(failure('ESYS', `Redis refused a command: ${refusal.text}`), { confirmed: answered, unknown: 0 });
+  return Object.assign(failure('EINVAL', `Redis refused a command: ${refusal.text}`), { confirmed: answered, unknown: 0 });
 }
 
 /** What came before it went wrong is of no use to anybody. */
@@ -282,8 +289,25 @@ function giveBack(error, replies) {
 
 /* ---- where to connect -------------------------------------------------------------- */
 
+/** Where a client of ioredis connects to: the same, with connections of our own. */
+function optionsOfClient(client, timeoutMs) {
+  const { host, port, path, username, password, db, tls, sentinels } = client.options ?? {};
+  if (typeof client.duplicate !== 'function' || (host === undefined && path === undefined) || sentinels) {
+    throw failure('EINVAL', 'this client does not say which one server it is connected to; allowed: ioredis, one server');
+  }
+  const login = { username: username ?? undefined, password: password ?? undefined, db: db ?? 0, timeoutMs };
+  return path ? { ...login, path } : { ...login, host: host ?? '127.0.0.1', port: port ?? 6379, tls };
+}
+
+/** @param target a URL or a client of ioredis. */
+function optionsOf(target, timeoutMs) {
+  if (typeof target === 'string') return optionsOfUrl(target, timeoutMs);
+  if (Object(target) === target) return optionsOfClient(target, timeoutMs);
+  throw failure('ETYPE', `a URL or a client of ioredis is needed, not ${kindOf(target)}`);
+}
+
 /** Options of a URL redis[s]://[[user]:password@]host[:port][/db] or unix:/path. */
-function optionsOf(text, timeoutMs) {
+function optionsOfUrl(text, timeoutMs) {
   let url;
   try {
     url = new URL(text);

@@ -33,8 +33,8 @@ export const {
   registerCache,
   registerPool,
   rssBytes,
-  sharedPool,
   serializers,
+  sharedPool,
   transports,
   version,
 } = memguard;

@@ -128,13 +128,18 @@ class Subscription {
   }
 }
 
-/** Gives each of `subscriptions` the message: the first the rental itself,
- *  the others a copy. */
+/** Gives each of `subscriptions` the message: the first the rental itself, the
+ *  others a copy. */
 function deliver(pool, subscriptions, rental, topic) {
-  const all = [...(subscriptions ?? [])];
-  if (all.length === 0) giveBack(rental);
-  const copies = all.slice(1).map(() => copyOf(pool, rental.buffer));
-  all.forEach((subscription, index) => subscription.push(index === 0 ? rental : copies[index - 1], topic));
+  if (subscriptions === undefined) {
+    giveBack(rental);
+    return;
+  }
+  // The array is never changed, only replaced: a handler may end subscriptions.
+  for (let index = 1; index < subscriptions.length; index++) {
+    subscriptions[index].push(copyOf(pool, rental.buffer), topic);
+  }
+  subscriptions[0].push(rental, topic);
 }
 
 function subscriptionOf(topic, handler, leave, hold, forbidden = null) {

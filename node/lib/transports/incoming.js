@@ -6,8 +6,11 @@
 
 const { rentOf } = require('../rental');
 
-const READ_BYTES = 65536;
+const REPLY_BYTES = 65536; // read at a time
+const MESSAGE_BYTES = 131072;
 const LINE = 10;
+const DIGIT_7 = 55;
+const WORD_BYTES = 13; // of "$7", "message" and the ends of their lines
 const AROUND_BYTES = 16; // of a string: its length and the ends of lines
 const MAX_DEPTH = 8;
 const MAX_ITEMS = 1 << 24;
@@ -25,8 +28,12 @@ class ProtocolError extends Error {}
 class Incoming {
   #pool;
   #onReply;
+  #onMessage;
   #pooledIndex;
-  #memory = Buffer.allocUnsafeSlow(READ_BYTES);
+  #memory;
+  #topic = ''; // of the latest message; most are of the same
+  #topicBytes = Buffer.alloc(0);
+  #isMessage = false; // what is being filled is the payload of one
   #kept = 0; // bytes of an element that has not come whole
   #at = 0;
   #end = 0;
@@ -36,11 +43,15 @@ class Incoming {
   #skip = 0; // bytes to pass over
   #isEnded = false;
 
-  /** @param pooledIndex () => which item of an outer array becomes a rental. */
-  constructor(pool, onReply, pooledIndex) {
+  /** @param onReply (reply) => void
+   *  @param pooledIndex () => which item of an outer array becomes a rental.
+   *  @param onMessage (topic, rental) => void, if messages are pushed. */
+  constructor(pool, onReply, pooledIndex, onMessage) {
     this.#pool = pool;
     this.#onReply = onReply;
+    this.#onMessage = onMessage;
     this.#pooledIndex = pooledIndex;
+    this.#memory = Buffer.allocUnsafeSlow(onMessage === null ? REPLY_BYTES : MESSAGE_BYTES);
   }
 
   /** Where the next bytes go. */
@@ -131,25 +142,61 @@ class Incoming {
     if (count < 0) return this.#deliver(null);
     if (count > MAX_ITEMS || this.#levels.length >= MAX_DEPTH) throw new ProtocolError('an array is too large');
     if (count === 0) return this.#deliver([]);
+    if (this.#onMessage !== null && this.#levels.length === 0) {
+      if (this.#at + 2 > this.#end) return false;
+      // Of what is pushed only "message" has seven letters.
+      if (count === 3 && this.#memory[this.#at + 1] === DIGIT_7) return this.#message();
+    }
     this.#levels.push({ items: [], missing: count });
     return true;
+  }
+
+  /** The head of a message, "$7 message $n topic $n", up to its payload. */
+  #message() {
+    this.#at += WORD_BYTES;
+    if (this.#at >= this.#end) return false;
+    const topicLength = this.#number();
+    if (topicLength === null || this.#at + topicLength + 2 > this.#end) return this.#isTooLong(topicLength);
+    this.#readTopic(topicLength);
+    this.#at += topicLength + 2;
+    if (this.#at >= this.#end) return false;
+    const length = this.#number();
+    if (length === null) return false;
+    return this.#begin(length, true);
+  }
+
+  #isTooLong(length) {
+    if (length + AROUND_BYTES * 4 > this.#memory.length) throw new ProtocolError('a string is too long');
+    return false;
+  }
+
+  #readTopic(length) {
+    const known = this.#topicBytes;
+    let at = 0;
+    if (known.length === length) while (at < length && known[at] === this.#memory[this.#at + at]) at++;
+    if (at === length && known.length === length) return;
+    this.#topicBytes = Buffer.from(this.#memory.subarray(this.#at, this.#at + length));
+    this.#topic = this.#topicBytes.toString();
+  }
+
+  /** Begins to fill a rental. */
+  #begin(length, isMessage) {
+    if (!(length >= 0 && length <= MAX_BULK_BYTES)) throw new ProtocolError('a string is too long');
+    this.#filled = 0;
+    this.#isMessage = isMessage;
+    this.#rental = rentOf(this.#pool, length);
+    return length > 0 || this.#fill();
   }
 
   #bulk() {
     const length = this.#number();
     if (length === null) return false;
     if (length < 0) return this.#deliver(null);
-    if (length > MAX_BULK_BYTES) throw new ProtocolError('a string is too long');
     const [level] = this.#levels;
     if (this.#levels.length === 1 && level.items.length === this.#pooledIndex()) {
-      this.#filled = 0;
-      this.#rental = rentOf(this.#pool, length);
-      return length > 0 || this.#fill();
+      return this.#begin(length, false);
     }
-    if (this.#at + length + 2 > this.#end) {
-      if (length + AROUND_BYTES > this.#memory.length) throw new ProtocolError('a string is too long');
-      return false;
-    }
+    if (this.#at + length + 2 > this.#end) return this.#isTooLong(length);
     const text = this.#memory.utf8Slice(this.#at, this.#at + length);
     this.#at += length + 2;
     return this.#deliver(text);
@@ -159,13 +206,15 @@ class Incoming {
     const rental = this.#rental;
     const { buffer } = rental;
     const count = Math.min(buffer.length - this.#filled, this.#end - this.#at);
-    this.#memory.copy(buffer, this.#filled, this.#at, this.#at + count);
+    if (count > 0) this.#memory.copy(buffer, this.#filled, this.#at, this.#at + count);
     this.#at += count;
     this.#filled += count;
     if (this.#filled < buffer.length) return true;
     this.#rental = null;
     this.#skip = 2;
-    return this.#deliver(rental);
+    if (!this.#isMessage) return this.#deliver(rental);
+    this.#onMessage(this.#topic, rental);
+    return true;
   }
 
   #deliver(value) {

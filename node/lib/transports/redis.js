@@ -13,7 +13,6 @@ const RETRY_MOST_MS = 5000;
 
 /** The subscribing connection, which is made anew when it broke. */
 class Listener {
-  #pool;
   #link;
   #topics = new Map(); // topic to its Subscriptions
   #held = new Set();
@@ -21,15 +20,14 @@ class Listener {
   #isClosed = false;
 
   constructor(pool, options) {
-    this.#pool = pool;
-    this.#link = new RespLink(pool, options, (push) => this.#deliver(push), () => this.#retry(RETRY_MS));
+    const onMessage = (topic, rental) => deliver(pool, this.#topics.get(topic), rental, topic);
+    this.#link = new RespLink(pool, options, onMessage, () => this.#retry(RETRY_MS));
   }
 
   async subscribe(topic, handler) {
     const subscription = subscriptionOf(topic, handler, (one) => this.#leave(one), (one, isOn) => this.#hold(one, isOn));
     if (this.#isClosed) throw failure('ECLOSED', 'RedisTransport used after close()');
-    const those = this.#topics.get(topic) ?? new Set();
-    this.#topics.set(topic, those.add(subscription));
+    this.#topics.set(topic, [...(this.#topics.get(topic) ?? []), subscription]);
     try {
       await this.#link.connect();
       await this.#link.send([['SUBSCRIBE', topic]]);
@@ -43,9 +41,10 @@ class Listener {
   /** @returns whether it was the last of its topic. */
   #forget(subscription) {
     const { topic } = subscription;
-    const those = this.#topics.get(topic);
-    if (!those?.delete(subscription) || those.size > 0) return false;
-    return this.#topics.delete(topic);
+    const left = (this.#topics.get(topic) ?? []).filter((one) => one !== subscription);
+    if (left.length === 0) return this.#topics.delete(topic);
+    this.#topics.set(topic, left);
+    return false;
   }
 
   async #leave(subscription) {
@@ -63,10 +62,6 @@ class Listener {
     this.#link.setReading(this.#held.size === 0);
   }
 
-  #deliver([, topic, rental]) {
-    deliver(this.#pool, this.#topics.get(topic), rental, topic);
-  }
-
   #retry(delayMs) {
     if (this.#isClosed || this.#timer !== null || this.#topics.size === 0) return;
     this.#timer = setTimeout(() => {
@@ -80,7 +75,7 @@ class Listener {
     await this.#link.connect();
     await this.#link.send(topics.map((topic) => ['SUBSCRIBE', topic]));
     this.#link.setReading(this.#held.size === 0);
-    for (const those of this.#topics.values()) for (const subscription of those) subscription.gaps++;
+    for (const subscription of [...this.#topics.values()].flat()) subscription.gaps++;
   }
 
   async close() {
@@ -88,7 +83,7 @@ class Listener {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#link.close();
-    for (const those of [...this.#topics.values()]) for (const subscription of [...those]) await subscription.close();
+    for (const subscription of [...this.#topics.values()].flat()) await subscription.close();
   }
 }
 

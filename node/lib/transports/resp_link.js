@@ -29,7 +29,7 @@ class Expected {
 class RespLink {
   #pool;
   #options;
-  #onPush;
+  #onMessage;
   #onBreak;
   #socket = null;
   #connecting = null;
@@ -41,14 +41,16 @@ class RespLink {
   #timer = null;
   #heardAt = 0; // when bytes last came, or the first question was asked
   #isClosed = false;
+  #topic = null; // of the latest PUBLISH, with what each one begins with
+  #head = null;
 
   /** @param options from optionsOf().
-   *  @param onPush (reply) => void, for a connection that subscribes: what comes
-   *  unasked. @param onBreak (error) => void */
-  constructor(pool, options, onPush = null, onBreak = null) {
+   *  @param onMessage (topic, rental) => void, for a connection that subscribes.
+   *  @param onBreak (error) => void */
+  constructor(pool, options, onMessage = null, onBreak = null) {
     this.#pool = pool;
     this.#options = options;
-    this.#onPush = onPush;
+    this.#onMessage = onMessage;
     this.#onBreak = onBreak;
   }
 
@@ -85,7 +87,8 @@ class RespLink {
     const incoming = new Incoming(
       this.#pool,
       (reply) => this.#onReply(reply),
-      () => (this.#onPush !== null ? 2 : (this.#expected[this.#first]?.pooledIndex ?? -1)),
+      () => this.#expected[this.#first]?.pooledIndex ?? -1,
+      this.#onMessage,
     );
     this.#incoming = incoming;
     const onread = {
@@ -140,12 +143,6 @@ class RespLink {
   }
 
   #onReply(reply) {
-    // A subscribing connection has no other arrays than what is pushed and the
-    // answers to (un)subscribing, which it awaits as any other reply.
-    if (this.#onPush !== null && Array.isArray(reply) && reply[0] === 'message') {
-      this.#onPush(reply);
-      return;
-    }
     const one = this.#expected[this.#first];
     if (one === undefined) throw new Error('a reply nobody asked for');
     if (reply instanceof Refusal) one.refusal ??= reply;
@@ -225,18 +222,25 @@ class RespLink {
     return new Promise((resolve, reject) => {
       const settle = (error, { answered }) => (error === null ? resolve(answered) : reject(error));
       const out = this.#outgoing;
-      const topicBytes = Buffer.byteLength(topic);
+      const head = this.#headOf(topic);
+      out.gather();
       for (const view of views) {
-        out.text('*3\r\n$7\r\nPUBLISH\r\n');
-        out.count(BULK, topicBytes);
-        out.text(topic);
-        out.endLine();
+        out.bytes(head);
         out.count(BULK, view.length);
         out.bytes(view);
         out.endLine();
       }
+      out.release();
       this.#expect(new Expected(views.length, -1, false, settle));
     });
+  }
+
+  #headOf(topic) {
+    if (topic !== this.#topic) {
+      this.#topic = topic;
+      this.#head = Buffer.from(`*3\r\n$7\r\nPUBLISH\r\n$${Buffer.byteLength(topic)}\r\n${topic}\r\n`);
+    }
+    return this.#head;
   }
 
   /* ---- ending ------------------------------------------------------------------------ */

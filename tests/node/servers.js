@@ -67,14 +67,31 @@ function startNats() {
   return start('nats', (number) => ['nats-server', '--addr', '127.0.0.1', '--port', String(number)]);
 }
 
-/** Stands before a server. @returns { port, cutAfter(bytes), stop } */
+/** Stands before a server.
+ *  @returns port; cutAfter(bytes), cutBackAfter(bytes): lets so many more through to
+ *  the server, to the client, then cuts; heal(); cut(); freeze(): passes nothing
+ *  on any more; stop() */
 async function startProxy(target) {
   const pairs = new Set();
-  let left = Infinity; // bytes that still get through to the server
+  const left = { to: Infinity, back: Infinity }; // bytes that still get through
   const cut = () => {
     for (const socket of pairs) socket.destroy();
     pairs.clear();
+    left.back = Infinity;
   };
+  function pass(from, into, way) {
+    from.on('data', (bytes) => {
+      const count = Math.min(left[way], bytes.length);
+      left[way] -= count;
+      if (count === bytes.length) {
+        into.write(bytes);
+        return;
+      }
+      from.pause();
+      // What comes back meanwhile still arrives.
+      if (left.isFrozen !== true) into.write(bytes.subarray(0, count), () => setTimeout(cut, 50));
+    });
+  }
   const server = net.createServer((client) => {
     const upstream = net.connect(target, '127.0.0.1');
     for (const socket of [client, upstream]) {
@@ -84,16 +101,8 @@ async function startProxy(target) {
         upstream.destroy();
       });
     }
-    client.on('data', (bytes) => {
-      left -= bytes.length;
-      if (left >= 0) {
-        upstream.write(bytes);
-        return;
-      }
-      upstream.write(bytes.subarray(0, bytes.length + left), () => setTimeout(cut, 50));
-      client.pause();
-    });
-    upstream.pipe(client);
+    pass(client, upstream, 'to');
+    pass(upstream, client, 'back');
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const stop = async () => {
@@ -104,12 +113,17 @@ async function startProxy(target) {
   running.add(stop);
   return {
     port: server.address().port,
-    /** Lets so many bytes through to the server, then cuts everything. */
     cutAfter(bytes) {
-      left = bytes;
+      left.to = bytes;
+    },
+    cutBackAfter(bytes) {
+      left.back = bytes;
+    },
+    freeze() {
+      Object.assign(left, { to: 0, isFrozen: true });
     },
     heal() {
-      left = Infinity;
+      left.to = left.back = Infinity;
     },
     cut,
     stop,

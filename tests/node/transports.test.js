@@ -1,7 +1,6 @@
 'use strict';
 
 // On real servers: redis-server and nats-server.
-const { execFile } = require('child_process');
 const fs = require('fs');
 const path = require('path');
 const Redis = require('ioredis');

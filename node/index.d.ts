@@ -1392,6 +1392,178 @@ export class MemoryPool {
 /** The pool that a thread shares, with settings of the environment alone; opened anew after a close(). */
 export function sharedPool(): MemoryPool;
 
+// --- Text, messages and transports over pooled memory -----------------------------
+
+/** Bytes that are only read: a rental counts as its `buffer`. */
+export type ByteView = NodeJS.ArrayBufferView | ArrayBuffer | PooledBuffer;
+
+/**
+ * Text and base64 in rented memory; the caller returns what it gets. An empty
+ * result is a rental of length 0. `pool` defaults to {@link sharedPool}.
+ *
+ * @throws ERR_MEMGUARD_ENCODING naming the position: what cannot be encoded, or is
+ * not valid; ERR_MEMGUARD_TYPE for values of other types.
+ */
+export const encoding: Readonly<{
+  /** UTF-8 of `text`; a lone surrogate is refused. */
+  utf8Encode(text: string, pool?: MemoryPool): PooledBuffer;
+  /** Strict: what is no UTF-8 is refused (Unicode standard, table 3-7). A BOM stays. */
+  utf8Decode(view: ByteView): string;
+  /** @returns bytes written. @throws ERR_MEMGUARD_RANGE if they do not fit: then
+   *  nothing was written. */
+  utf8EncodeInto(text: string, destination: ByteView): number;
+  /** @returns bytes written; null if they do not fit: then nothing was written. */
+  tryUtf8EncodeInto(text: string, destination: ByteView): number | null;
+  /** RFC 4648, section 4, or 5 with `urlSafe`; padded. */
+  base64Encode(data: ByteView, pool?: MemoryPool, urlSafe?: boolean): PooledBuffer;
+  /** Strict: no white space, complete padding, no bits left over. `data` is text or
+   *  its bytes. */
+  base64Decode(data: string | ByteView, pool?: MemoryPool, urlSafe?: boolean): PooledBuffer;
+}>;
+
+/**
+ * Values to bytes and back. Errors name types and positions, never values.
+ *
+ * @throws ERR_MEMGUARD_ENCODING for a value that cannot be serialized, and for bytes
+ * that are not the format.
+ */
+export interface Serializer {
+  readonly pool: MemoryPool;
+  /** The caller's own Buffer. */
+  serialize(value: unknown): Buffer;
+  /** A rental of exactly the bytes; the caller returns it. */
+  serializePooled(value: unknown): PooledBuffer;
+  /** The same as serializePooled(). */
+  serializeToMemory(value: unknown): PooledBuffer;
+  /** Appends to `writer`. @returns bytes written. */
+  serializeInto(value: unknown, writer: PooledBufferWriter): number;
+  /** @returns bytes written to the start of `destination`; null if they do not fit:
+   *  then nothing was written. */
+  trySerialize(value: unknown, destination: ByteView): number | null;
+  /** The bytes are not needed any more when it returns; for an exception see
+   *  {@link serializers}. */
+  deserialize<Value = unknown>(view: ByteView): Value;
+  getPooledWriter(sizeHint?: number): PooledBufferWriter;
+}
+
+export const serializers: Readonly<{
+  /** As JSON.stringify() and JSON.parse() have it, in UTF-8. */
+  JsonSerializer: new (pool?: MemoryPool) => Serializer;
+  /**
+   * Plain MessagePack, by the package msgpackr, which the program installs.
+   * `undefined` becomes nil, a Date a timestamp, a whole number beyond 32 bits a
+   * float (exact to 2^53), a bigint an integer of 64 bits. With `copyBuffers` false
+   * (default true) bytes inside a value are views of what was deserialized, to be
+   * used only until that is returned.
+   *
+   * @throws ERR_MEMGUARD_ABSENT if msgpackr is not installed.
+   */
+  MessagePackSerializer: new (pool?: MemoryPool, options?: { copyBuffers?: boolean }) => Serializer;
+}>;
+
+/** Gets each message as a rental, which it returns; if it throws or rejects, that is
+ *  done for it. While its promise is pending, later messages wait. */
+export type MessageHandler = (message: PooledBuffer, topic: string) => unknown;
+
+export interface TransportOptions {
+  /** Seconds after which a connection counts as broken that does not answer, or
+   *  cannot be made; above 0, default 5. */
+  timeout?: number;
+}
+
+/** ERR_MEMGUARD_BROKEN: a connection broke, cannot be made or does not answer. What
+ *  is neither confirmed nor unknown was not sent. The next call connects anew. */
+export interface BrokenConnectionError<Sent = number> extends Error {
+  readonly code: 'ERR_MEMGUARD_BROKEN';
+  /** Acknowledged by the server: how many messages, in order, or ids of an outbox. */
+  readonly confirmed: Sent;
+  /** Sent and never answered. */
+  readonly unknown: Sent;
+}
+
+/** A subscription, until close(). */
+export interface Subscription {
+  readonly topic: string;
+  /** Messages handled so far. */
+  readonly messages: number;
+  /** Calls of the handler that failed; the first is reported as a process warning. */
+  readonly failures: number;
+  /** Redis: times the connection was lost and made anew; what was published in
+   *  between is missed. */
+  readonly gaps: number;
+  /** NATS: messages that came while more than 128 waited for the handler. Redis is
+   *  not read meanwhile. */
+  readonly dropped: number;
+  readonly closed: boolean;
+  /** The handler is not called any more; waiting messages are returned. */
+  close(): Promise<void>;
+}
+
+/**
+ * Publishes bytes from where they are, and hands out what comes as rentals. What is
+ * published must not change until the promise is settled.
+ *
+ * @throws {@link BrokenConnectionError}; ERR_MEMGUARD_RANGE for a topic that has no
+ * or more than 16 384 bytes, for more than 10 000 messages, and for a message the
+ * server does not take; ERR_MEMGUARD_INVALID for what the server refuses;
+ * ERR_MEMGUARD_TYPE; ERR_MEMGUARD_CLOSED after close().
+ */
+export interface Transport {
+  readonly pool: MemoryPool;
+  publish(topic: string, view: ByteView): Promise<void>;
+  /** With one wait. @returns how many. */
+  publishBatch(topic: string, views: readonly ByteView[]): Promise<number>;
+  /** From when the promise is fulfilled. */
+  subscribe(topic: string, handler: MessageHandler): Promise<Subscription>;
+  /** Ends subscriptions and connections, not the client that was given. */
+  close(): Promise<void>;
+}
+
+/** What a client of ioredis says about its connection; nothing is sent over it. */
+export interface RedisClient {
+  readonly options: object;
+  duplicate(): unknown;
+}
+
+/**
+ * Messages kept in Redis until they are passed on: at least once, in order. Python's
+ * outbox of the same name is the same outbox.
+ *
+ * @throws as {@link Transport}; `confirmed` and `unknown` are lists of ids.
+ */
+export interface RedisOutbox {
+  readonly name: string;
+  /** @returns its id. */
+  put(topic: string, view: ByteView): Promise<number>;
+  /** All or none; up to 10 000. @returns their ids, rising. */
+  putBatch(messages: ReadonlyArray<readonly [topic: string, view: ByteView]>): Promise<number[]>;
+  /** Calls `publish` for the oldest messages, up to `limit` (1 to 10 000, default
+   *  100), one after the other, and removes those it did not fail for; the view ends
+   *  with the call. @returns how many. @throws what `publish` does, too. */
+  relay(publish: (topic: string, view: Buffer) => unknown, limit?: number): Promise<number>;
+  /** How many wait. */
+  pending(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export const transports: Readonly<{
+  /** Redis 5 or later, publish/subscribe. `target` is redis[s]://[[user]:password@]
+   *  host[:port][/db], unix:/path, or a client of ioredis of one server, whose
+   *  settings are used for two connections. Subscriptions survive a broken one. */
+  RedisTransport: new (target: string | RedisClient, pool?: MemoryPool, options?: TransportOptions) => Transport;
+  /** `name` has 1 to 200 characters. */
+  RedisOutbox: new (
+    target: string | RedisClient,
+    name: string,
+    pool?: MemoryPool,
+    options?: TransportOptions,
+  ) => RedisOutbox;
+  /** NATS, by the package @nats-io/transport-node, which the program installs, or with
+   *  a connection of it. Topics are subjects, without white space; subscriptions
+   *  may have wildcards. NATS acknowledges a batch as a whole. */
+  NatsTransport: new (target: string | object, pool?: MemoryPool, options?: TransportOptions) => Transport;
+}>;
+
 /**
  * Objects that are costly to make, rented and returned. Gives up idle ones under
  * memory pressure. What comes back twice or was never rented is refused.
@@ -2053,6 +2225,7 @@ declare const memguard: {
   cacheStats: typeof cacheStats;
   capabilities: Capabilities;
   decide: typeof decide;
+  encoding: typeof encoding;
   errorCodes: typeof errorCodes;
   loadConfig: typeof loadConfig;
   poolStats: typeof poolStats;
@@ -2060,7 +2233,9 @@ declare const memguard: {
   registerCache: typeof registerCache;
   registerPool: typeof registerPool;
   rssBytes: typeof rssBytes;
+  serializers: typeof serializers;
   sharedPool: typeof sharedPool;
+  transports: typeof transports;
   version: string;
 };
 export default memguard;

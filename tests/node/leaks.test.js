@@ -10,7 +10,8 @@ const USES = [
   'manager closed', 'manager cleaned up and dropped', 'monitor dropped', 'monitor started and stopped',
   'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
   'configuration', 'decisions', 'errors', 'caches', 'reuse', 'memory pools', 'memory pools dropped', 'object pools',
-  'connection pools', 'tuning', 'process', 'collections', 'services', 'optimizations', 'reclaiming', 'a leak',
+  'connection pools', 'tuning', 'process', 'collections', 'services', 'optimizations', 'reclaiming',
+  'encoding', 'serializers', 'transports', 'nats', 'a leak',
 ];
 
 test('the list is complete', async () => {

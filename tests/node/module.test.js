@@ -16,8 +16,8 @@ test('names', () => {
     'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
     'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
     'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide',
-    'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool', 'rssBytes',
-    'sharedPool', 'version',
+    'encoding', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool', 'rssBytes',
+    'serializers', 'sharedPool', 'transports', 'version',
   ]);
 });
 

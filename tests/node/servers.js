@@ -30,17 +30,31 @@ function answers(port) {
 
 const running = new Set();
 
+// A server ends with its test, also when that is killed: then its stdin closes.
+const WATCHED = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL $$) & exec "$@" </dev/null 3<&-';
+const ATTEMPTS = 5; // somebody else may take a free port first
+
 /** Starts a server and waits until it answers.
  *  @param words (port, directory) => command line.
  *  @returns { port, url, stop } */
-async function start(scheme, words, fixedPort) {
-  const port = fixedPort ?? (await freePort());
-  const [program, ...values] = words(port, temporaryDirectory());
-  const child = spawn(program, values, { stdio: 'ignore' });
+async function start(scheme, words) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startAt(await freePort(), scheme, words);
+    } catch (error) {
+      if (attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+async function startAt(port, scheme, words) {
+  const command = words(port, temporaryDirectory());
+  const child = spawn('sh', ['-c', WATCHED, 'sh', ...command], { stdio: ['pipe', 'ignore', 'ignore'] });
+  child.stdin.on('error', () => {});
   const ended = new Promise((resolve) => child.once('close', resolve).once('error', resolve));
   const stop = async () => {
     running.delete(stop);
-    child.kill('SIGKILL');
+    child.stdin.end();
     await ended;
   };
   running.add(stop);
@@ -51,16 +65,19 @@ async function start(scheme, words, fixedPort) {
   } finally {
     clearInterval(asking);
   }
-  if (!isThere) throw new Error(`${program} ended with ${child.exitCode}`);
+  if (!isThere || child.exitCode !== null) {
+    await stop();
+    throw new Error(`${command[0]} ended with ${child.exitCode}`);
+  }
   return { port, url: `${scheme}://127.0.0.1:${port}`, stop };
 }
 
-function startRedis(options = [], port = undefined) {
+function startRedis(options = []) {
   const words = (number, directory) => [
     'redis-server', '--bind', '127.0.0.1', '--port', String(number), '--save', '', '--appendonly', 'no',
     '--dir', directory, ...options,
   ];
-  return start('redis', words, port);
+  return start('redis', words);
 }
 
 function startNats() {

@@ -29,10 +29,22 @@ import memguard, {
   registerCache,
   registerPool,
   rssBytes,
+  encoding,
+  serializers,
   sharedPool,
+  transports,
   version,
 } from 'memguard';
-import type { MemguardError, MemoryStats, PoolFinding, ReclaimRound, Sample, ThresholdEvent } from 'memguard';
+import type {
+  BrokenConnectionError,
+  MemguardError,
+  MemoryStats,
+  PoolFinding,
+  ReclaimRound,
+  Sample,
+  Serializer,
+  ThresholdEvent,
+} from 'memguard';
 
 interface Order {
   id: number;
@@ -199,3 +211,29 @@ borrowed.dispose();
 const found: PoolFinding | undefined = pool.findings()[0];
 console.log(bytes.length, written, ids, entries, found?.site?.[0], pool.stats().tiers.small.current, pool.config.leakCheck);
 new MemoryPool({ pool: { leak_check: 'paranoid' } }).close();
+
+async function bus(pool: MemoryPool): Promise<void> {
+  const serializer: Serializer = new serializers.MessagePackSerializer(pool, { copyBuffers: false });
+  const transport = new transports.RedisTransport('redis://127.0.0.1', pool, { timeout: 2 });
+  const subscription = await transport.subscribe('orders', (message, topic) => {
+    const order = serializer.deserialize<{ id: number }>(message);
+    message.return();
+    return order.id + topic.length;
+  });
+  const rental = serializer.serializePooled({ id: 1 });
+  const count: number = await transport.publishBatch('orders', [rental, rental.buffer, new Uint8Array(3)]);
+  const room: number | null = serializer.trySerialize({ id: 1 }, new Uint8Array(10));
+  // @ts-expect-error a message is bytes
+  await transport.publish('orders', 'text');
+  const outbox = new transports.RedisOutbox('redis://127.0.0.1', 'orders');
+  const ids: number[] = await outbox.putBatch([['orders', rental]]);
+  await outbox.relay((topic, view) => transport.publish(topic, view));
+  const text: string = encoding.utf8Decode(encoding.base64Decode('Zm9v', pool, true));
+  try {
+    await new transports.NatsTransport('nats://127.0.0.1').close();
+  } catch (error) {
+    console.log((error as BrokenConnectionError<number[]>).unknown.length);
+  }
+  console.log(subscription.gaps, count, room, ids.length, text, encoding.tryUtf8EncodeInto('a', rental));
+}
+void bus;

@@ -1501,7 +1501,8 @@ export interface Subscription {
 
 /**
  * Publishes bytes from where they are, and hands out what comes as rentals. What is
- * published must not change until the promise is settled.
+ * published must not change until the promise is settled. Open connections keep the
+ * process alive until close().
  *
  * @throws {@link BrokenConnectionError}; ERR_MEMGUARD_RANGE for a topic that has no
  * or more than 16 384 bytes, for more than 10 000 messages, and for a message the

@@ -16,20 +16,25 @@ const FIXED = {
   0xd4: 2, 0xd5: 3, 0xd6: 5, 0xd7: 9, 0xd8: 17,
 };
 
-/** What the value at `at` takes.
- *  @returns [bytes, values inside it], null if no value begins so or it is cut off. */
+let inside = 0; // values inside of the one that was looked at last
+
+/** Bytes that the value at `at` takes; Infinity if no value begins so, or so late. */
 function extent(bytes, at) {
   const first = bytes[at];
-  if (first < 0x80 || first >= 0xe0 || first === 0xc0 || first === 0xc2 || first === 0xc3) return [1, 0];
-  if (first < 0x90) return [1, 2 * (first & 15)];
-  if (first < 0xa0) return [1, first & 15];
-  if (first < 0xc0) return [1 + (first & 31), 0];
-  if (first in FIXED) return [1 + FIXED[first], 0];
-  if (!(first in SIZED)) return null;
+  inside = 0;
+  if (first < 0x80 || first >= 0xe0 || first === 0xc0 || first === 0xc2 || first === 0xc3) return 1;
+  if (first < 0xa0) {
+    inside = (first & 15) * (first < 0x90 ? 2 : 1);
+    return 1;
+  }
+  if (first < 0xc0) return 1 + (first & 31);
+  if (FIXED[first] !== undefined) return 1 + FIXED[first];
+  if (SIZED[first] === undefined) return Infinity;
   const [width, beside, items] = SIZED[first];
-  if (at + 1 + width > bytes.length) return null;
+  if (at + 1 + width > bytes.length) return Infinity;
   const size = bytes.readUIntBE(at + 1, width);
-  return items === 0 ? [1 + width + beside + size, 0] : [1 + width, items * size];
+  inside = items * size;
+  return 1 + width + (items === 0 ? beside + size : 0);
 }
 
 /** The byte at which a value begins that cannot be there or is cut off; the length
@@ -37,10 +42,10 @@ function extent(bytes, at) {
 function msgpackErrorPosition(bytes) {
   let at = 0;
   for (let missing = 1; missing > 0 && at < bytes.length; ) {
-    const found = extent(bytes, at);
-    if (found === null || at + found[0] > bytes.length) return at;
-    at += found[0];
-    missing += found[1] - 1;
+    const length = extent(bytes, at);
+    if (at + length > bytes.length) return at;
+    at += length;
+    missing += inside - 1;
   }
   return at;
 }

@@ -32,6 +32,8 @@ const running = new Set();
 
 // A server ends with its test, also when that is killed: then its stdin closes.
 const WATCHED = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL $$) & exec "$@" </dev/null 3<&-';
+// Debian keeps some servers where users have no PATH to.
+const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/usr/local/sbin` };
 const ATTEMPTS = 5; // somebody else may take a free port first
 
 /** Starts a server and waits until it answers.
@@ -49,7 +51,7 @@ async function start(scheme, words) {
 
 async function startAt(port, scheme, words) {
   const command = words(port, temporaryDirectory());
-  const child = spawn('sh', ['-c', WATCHED, 'sh', ...command], { stdio: ['pipe', 'ignore', 'ignore'] });
+  const child = spawn('sh', ['-c', WATCHED, 'sh', ...command], { env, stdio: ['pipe', 'ignore', 'ignore'] });
   child.stdin.on('error', () => {});
   const ended = new Promise((resolve) => child.once('close', resolve).once('error', resolve));
   const stop = async () => {
@@ -72,10 +74,11 @@ async function startAt(port, scheme, words) {
   return { port, url: `${scheme}://127.0.0.1:${port}`, stop };
 }
 
+/** @param options words of the command line, or (port) => words. */
 function startRedis(options = []) {
   const words = (number, directory) => [
     'redis-server', '--bind', '127.0.0.1', '--port', String(number), '--save', '', '--appendonly', 'no',
-    '--dir', directory, ...options,
+    '--dir', directory, ...(typeof options === 'function' ? options(number) : options),
   ];
   return start('redis', words);
 }

@@ -1,12 +1,13 @@
 'use strict';
 
 // On real servers: redis-server and nats-server.
+const { execFileSync } = require('child_process');
 const fs = require('fs');
 const path = require('path');
 const Redis = require('ioredis');
 const { connect } = require('@nats-io/transport-node');
 const { MemoryPool, serializers, transports } = require('../..');
-const { removeTemporary, thrown, until } = require('./helpers');
+const { removeTemporary, temporaryDirectory, thrown, until } = require('./helpers');
 const { freePort, startNats, startProxy, startRedis, stopServers } = require('./servers');
 
 const { NatsTransport, RedisOutbox, RedisTransport } = transports;
@@ -272,18 +273,34 @@ describe('settings of a connection to Redis', () => {
   });
 
   test('a socket in the file system', async () => {
-    const directory = fs.mkdtempSync('/tmp/memguard-test-');
-    try {
-      const file = path.join(directory, 'redis.sock');
-      await startRedis(['--unixsocket', file]);
-      const transport = open(new RedisTransport(`unix:${file}`, pool));
-      const { texts, handler } = collector();
-      await transport.subscribe('a', handler);
-      await transport.publish('a', Buffer.from('b'));
-      await until(() => texts.length === 1);
-    } finally {
-      fs.rmSync(directory, { recursive: true });
-    }
+    const file = path.join(temporaryDirectory(), 'redis.sock');
+    await startRedis(['--unixsocket', file]);
+    const transport = open(new RedisTransport(`unix:${file}`, pool));
+    const { texts, handler } = collector();
+    await transport.subscribe('a', handler);
+    await transport.publish('a', Buffer.from('b'));
+    await until(() => texts.length === 1);
+  });
+
+  test('TLS, as a client of ioredis is told', async () => {
+    const directory = temporaryDirectory();
+    const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(directory, name));
+    execFileSync('openssl', [
+      'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+      '-subj', '/CN=test', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert,
+    ], { stdio: 'ignore', timeout: 30000 });
+    const server = await startRedis((port) => [
+      '--port', '0', '--tls-port', String(port), '--tls-cert-file', cert, '--tls-key-file', key, '--tls-auth-clients', 'no',
+    ]);
+    const client = new Redis({ host: '127.0.0.1', port: server.port, tls: { ca: fs.readFileSync(cert) }, lazyConnect: true });
+    const transport = open(new RedisTransport(client, pool));
+    const { texts, handler } = collector();
+    await transport.subscribe('secret', handler);
+    await transport.publishBatch('secret', [Buffer.from('a'), Buffer.alloc(200000, 'b'), Buffer.from('c')]);
+    await until(() => texts.length === 3);
+    expect(texts).toEqual(['secret: a', `secret: ${'b'.repeat(200000)}`, 'secret: c']);
+    const stranger = open(new RedisTransport(`rediss://127.0.0.1:${server.port}`, pool));
+    expect((await rejection(stranger.publish('a', Buffer.from('a')))).code).toBe('ERR_MEMGUARD_BROKEN');
   });
 
   test.each([
@@ -391,6 +408,14 @@ describe('a connection that breaks', () => {
     const none = { code: 'ERR_MEMGUARD_BROKEN', confirmed: [], unknown: [] };
     expect(await rejection(outbox.put('a', Buffer.from('b')))).toMatchObject(none);
     expect(await rejection(outbox.pending())).toMatchObject(none);
+  });
+
+  test('a pool that was closed', async () => {
+    const closed = new MemoryPool();
+    const transport = open(new RedisTransport(redis.url, closed));
+    await transport.publish('a', Buffer.from('a'));
+    closed.close();
+    expect((await rejection(transport.publish('a', Buffer.from('a')))).code).toBe('ERR_MEMGUARD_CLOSED');
   });
 
   test('somebody else answers', async () => {

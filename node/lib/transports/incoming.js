@@ -70,15 +70,6 @@ class Incoming {
     this.#memory.copyWithin(0, this.#at, this.#end);
   }
 
-  /** Takes bytes from memory of somebody else. */
-  push(bytes) {
-    for (let from = 0; from < bytes.length; ) {
-      const count = bytes.copy(this.#memory, this.#kept, from);
-      from += count;
-      this.take(count);
-    }
-  }
-
   /** One element. @returns false if it has not come whole. */
   #step() {
     if (this.#skip > 0) {

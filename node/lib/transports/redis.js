@@ -17,11 +17,12 @@ class Listener {
   #topics = new Map(); // topic to its Subscriptions
   #held = new Set();
   #timer = null;
+  #delayMs = RETRY_MS;
   #isClosed = false;
 
   constructor(pool, options) {
     const onMessage = (topic, rental) => deliver(pool, this.#topics.get(topic), rental, topic);
-    this.#link = new RespLink(pool, options, onMessage, () => this.#retry(RETRY_MS));
+    this.#link = new RespLink(pool, options, onMessage, () => this.#retry());
   }
 
   async subscribe(topic, handler) {
@@ -62,12 +63,16 @@ class Listener {
     this.#link.setReading(this.#held.size === 0);
   }
 
-  #retry(delayMs) {
+  #retry() {
     if (this.#isClosed || this.#timer !== null || this.#topics.size === 0) return;
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      this.#resume().catch(() => this.#retry(Math.min(delayMs * 2, RETRY_MOST_MS)));
-    }, delayMs);
+      this.#resume().then(
+        () => (this.#delayMs = RETRY_MS),
+        () => this.#retry(),
+      );
+    }, this.#delayMs);
+    this.#delayMs = Math.min(this.#delayMs * 2, RETRY_MOST_MS);
   }
 
   async #resume() {

@@ -209,10 +209,23 @@ class RespLink {
         if (error === null) resolve(replies);
         else reject(giveBack(error, replies));
       };
-      const one = new Expected(commands.length, pooledIndex, true, settle);
-      for (const command of commands) this.#write(command);
-      this.#expect(one);
+      this.#writing(() => {
+        for (const command of commands) this.#write(command);
+      });
+      this.#expect(new Expected(commands.length, pooledIndex, true, settle));
     });
+  }
+
+  /** Half a command must not stay: if `body` fails, the connection ends. */
+  #writing(body) {
+    const socket = this.#socket;
+    if (socket === null) throw broken('the connection to Redis broke before anything was sent', 0, 0);
+    try {
+      body();
+    } catch (error) {
+      this.#break(socket, error.message, error);
+      throw error;
+    }
   }
 
   /** PUBLISH of each view, which stays untouched until the end. @returns how many. */
@@ -221,18 +234,21 @@ class RespLink {
     if (views.length === 0) return 0;
     return new Promise((resolve, reject) => {
       const settle = (error, { answered }) => (error === null ? resolve(answered) : reject(error));
-      const out = this.#outgoing;
-      const head = this.#headOf(topic);
-      out.gather();
-      for (const view of views) {
-        out.bytes(head);
-        out.count(BULK, view.length);
-        out.bytes(view);
-        out.endLine();
-      }
-      out.release();
+      this.#writing(() => this.#writeMessages(this.#headOf(topic), views));
       this.#expect(new Expected(views.length, -1, false, settle));
     });
+  }
+
+  #writeMessages(head, views) {
+    const out = this.#outgoing;
+    out.gather();
+    for (const view of views) {
+      out.bytes(head);
+      out.count(BULK, view.length);
+      out.bytes(view);
+      out.endLine();
+    }
+    out.release();
   }
 
   #headOf(topic) {
@@ -327,7 +343,7 @@ function optionsOfUrl(text, timeoutMs) {
   const db = url.pathname.length > 1 ? Number(url.pathname.slice(1)) : 0;
   if (!Number.isInteger(db) || db < 0) throw failure('EINVAL', 'the database in the URL must be a whole number');
   const host = url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1';
-  const tls = url.protocol === 'rediss:' ? { servername: host } : undefined;
+  const tls = url.protocol === 'rediss:' ? (net.isIP(host) ? {} : { servername: host }) : undefined;
   return { ...login, host, port: Number(url.port || 6379), db, tls };
 }
 

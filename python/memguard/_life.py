@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     class Closable(Protocol):
         def close(self) -> None: ...
 
+    class AsyncClosable(Protocol):
+        async def close(self) -> None: ...
+
+    class Returnable(Protocol):
+        @property
+        def returned(self) -> bool: ...
+
+        def return_(self) -> None: ...
+
     class Mortal(Protocol):
         """What an object here brings."""
 
@@ -47,6 +56,41 @@ class Closing:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class AsyncClosing:
+    """An `async with` block ends with close()."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self: AsyncClosable,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Returning:
+    """A `with` block ends with return_(), unless it was returned inside."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self: Returnable,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self.returned:
+            self.return_()
 
 
 def add(mortal: Mortal) -> None:

@@ -34,8 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
 # What a waiter is given besides a connection.
 _PERMIT = object()  # to make one; counted in _moving
@@ -461,7 +460,7 @@ class ManagedConnectionPool(_Pool, _life.Closing):
             self._end()
 
 
-class AsyncManagedConnectionPool(_Pool):
+class AsyncManagedConnectionPool(_Pool, _life.AsyncClosing):
     """ManagedConnectionPool for one asyncio event loop.
 
     `factory` and `close` may be coroutine functions. release(), prune() and trim()
@@ -564,14 +563,3 @@ class AsyncManagedConnectionPool(_Pool):
         await asyncio.sleep(0)
         if self._closing:
             await asyncio.wait(set(self._closing))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()

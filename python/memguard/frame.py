@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memguard import _life
 from memguard import pool as pools
 from memguard._core import AbsentError, ReturnedError
 from memguard.reuse import CANDLE, RingBuffer
@@ -9,13 +10,12 @@ from memguard.reuse import CANDLE, RingBuffer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
 _DOUBLE = 8  # bytes
 
 
-class FrameWindow(RingBuffer):
+class FrameWindow(RingBuffer, _life.Returning):
     """A RingBuffer in one block of memory rented from a MemoryPool, so that any of
     its windows is a DataFrame or an array without being copied.
 
@@ -91,15 +91,3 @@ class FrameWindow(RingBuffer):
             if self._block.returned:
                 raise ReturnedError("a FrameWindow is used after its return") from None
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not self.returned:
-            self.return_()

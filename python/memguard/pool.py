@@ -26,7 +26,6 @@ from memguard.reuse import ReusePool, require_count
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
     from typing import Any, Self
 
     from memguard.config import Path
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 ARRAY_MOST = 1 << 30  # items
 
 
-class PooledArray(list[object]):
+class PooledArray(_life.Returning, list[object]):
     """A list for a batch of objects, rented from a MemoryPool: to be appended to,
     and emptied by return_(), which lets go of the objects there and then, whoever
     still holds the list. Also a context manager.
@@ -60,18 +59,6 @@ class PooledArray(list[object]):
             raise ReturnedError("a PooledArray was returned before")
         self._is_returned = True
         self.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not self._is_returned:
-            self.return_()
 
 
 class MemoryPool(_core.Pool, _life.Closing):

@@ -94,4 +94,14 @@ function makeGroup(name, limitBytes) {
   }
 }
 
-module.exports = { MB, lastLine, makeGroup, removeTemporary, run, runJson, temporaryDirectory, thrown, until };
+/** What `promise` is rejected with. */
+async function rejection(promise) {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+module.exports = { MB, lastLine, makeGroup, rejection, removeTemporary, run, runJson, temporaryDirectory, thrown, until };

@@ -3,7 +3,7 @@
 // Messages kept in a real Redis until they are passed on.
 const Redis = require('ioredis');
 const { MemoryPool, transports } = require('../..');
-const { removeTemporary, until } = require('./helpers');
+const { rejection, removeTemporary, until } = require('./helpers');
 const { startProxy, startRedis, stopServers } = require('./servers');
 
 const { RedisOutbox, RedisTransport } = transports;
@@ -41,15 +41,6 @@ function outboxOf(target = redis.url, name = 'box', options = undefined) {
   const outbox = new RedisOutbox(target, name, pool, options);
   opened.push(outbox);
   return outbox;
-}
-
-async function rejection(promise) {
-  try {
-    await promise;
-  } catch (error) {
-    return error;
-  }
-  throw new Error('nothing was thrown');
 }
 
 /** Passes on, as texts. */

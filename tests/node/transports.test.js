@@ -7,7 +7,7 @@ const path = require('path');
 const Redis = require('ioredis');
 const { connect } = require('@nats-io/transport-node');
 const { MemoryPool, serializers, transports } = require('../..');
-const { removeTemporary, temporaryDirectory, thrown, until } = require('./helpers');
+const { rejection, removeTemporary, temporaryDirectory, thrown, until } = require('./helpers');
 const { freePort, startNats, startProxy, startRedis, stopServers } = require('./servers');
 
 const { NatsTransport, RedisOutbox, RedisTransport } = transports;
@@ -41,15 +41,6 @@ afterAll(async () => {
 function open(one) {
   opened.push(one);
   return one;
-}
-
-async function rejection(promise) {
-  try {
-    await promise;
-  } catch (error) {
-    return error;
-  }
-  throw new Error('nothing was thrown');
 }
 
 /** A handler that keeps what it gets as text. */

@@ -1,8 +1,7 @@
 """NatsTransport on a real server."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import nats
@@ -18,41 +17,10 @@ from memguard import (
     RangeError,
 )
 from memguard.transports import NatsTransport
+from messages import WAIT_S, Inbox, payload, run, until
 from servers import Server, proxy_to, serving
 
-WAIT_S = 30.0
 SIZES = [0, 1, 100, 65536, 1_000_000]
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(90):
-            await main()
-
-    asyncio.run(bounded())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-class Inbox:
-    def __init__(self) -> None:
-        self.got: list[tuple[str, bytes]] = []
-
-    def __call__(self, buffer: PooledBuffer, topic: str) -> None:
-        with buffer:
-            self.got.append((topic, bytes(buffer.memory)))
-
-    async def slowly(self, buffer: PooledBuffer, topic: str) -> None:
-        await asyncio.sleep(0)
-        self(buffer, topic)
-
-
-def payload(size: int) -> bytes:
-    return bytes(i % 251 for i in range(size))
 
 
 def test_messages_of_all_sizes(nats_server: Server, pool: MemoryPool) -> None:

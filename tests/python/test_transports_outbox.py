@@ -1,7 +1,6 @@
 """RedisOutbox on a real server: all or none, in order, at least once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from memguard import (
     RangeError,
 )
 from memguard.transports import RedisOutbox, RedisTransport
+from messages import run
 from servers import Server, proxy_to
 
 
@@ -31,14 +31,6 @@ class Published:
         if bytes(view[:1]) == b"!":
             raise ConnectionError("refused")
         self.got.append((topic, bytes(view)))
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(90):
-            await main()
-
-    asyncio.run(bounded())
 
 
 def test_messages_are_kept_and_relayed_in_order(

@@ -5,7 +5,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +23,10 @@ from memguard import (
 )
 from memguard.serializers import MessagePackSerializer
 from memguard.transports import RedisTransport
+from messages import WAIT_S, Inbox, payload, run, until
 from servers import Proxy, Server, proxy_to, serving
 
-WAIT_S = 30.0
 SIZES = [0, 1, 100, 16383, 16384, 65536, 70_000, 1_500_000]
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(90):
-            await main()
-
-    asyncio.run(bounded())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-class Inbox:
-    """A handler that notes what came and returns the buffer."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[str, bytes]] = []
-
-    def __call__(self, buffer: PooledBuffer, topic: str) -> None:
-        with buffer:
-            self.got.append((topic, bytes(buffer.memory)))
-
-    async def slowly(self, buffer: PooledBuffer, topic: str) -> None:
-        await asyncio.sleep(0)
-        self(buffer, topic)
-
-
-def payload(size: int) -> bytes:
-    return bytes(i % 251 for i in range(size))
 
 
 # ---- what arrives ----------------------------------------------------------

@@ -13,13 +13,13 @@ from memguard._core import (
     InvalidError,
     RangeError,
 )
+from memguard._life import AsyncClosing
 from memguard._log import Complaints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
     from memguard._core import PooledBuffer
 
@@ -84,7 +84,7 @@ def require_view(payload: Any) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-class Subscription:
+class Subscription(AsyncClosing):
     """What subscribe() of a transport returns; ends with close().
 
     received   messages for this handler so far
@@ -210,17 +210,6 @@ class Subscription:
                 await asyncio.wait([task], timeout=TIMEOUT_S)
                 task.cancel()
                 await asyncio.wait([task])
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def give_back(buffer: PooledBuffer) -> None:

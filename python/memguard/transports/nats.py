@@ -18,6 +18,7 @@ from memguard._core import (
     RangeError,
     pooled_copy,
 )
+from memguard._life import AsyncClosing
 from memguard.pool import shared_pool
 from memguard.reuse import require_callable
 from memguard.transports._common import (
@@ -33,8 +34,7 @@ from memguard.transports._common import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
     from memguard.pool import MemoryPool
     from memguard.transports._common import Handler
@@ -43,7 +43,7 @@ _FORBIDDEN = " \t\r\n"
 _CHECK_S = 0.05  # how often it is looked whether a connection still lives
 
 
-class NatsTransport:
+class NatsTransport(AsyncClosing):
     """Messages over NATS subjects.
 
     `client` is a URL or a connected nats.aio.client.Client; `pool` is where messages
@@ -227,17 +227,6 @@ class NatsTransport:
             await subscription.close()
         if self._is_own and self._client is not None:
             await self._client.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def _why(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from memguard._core import (
     MemguardError,
     pooled_copy,
 )
+from memguard._life import AsyncClosing
 from memguard.pool import shared_pool
 from memguard.reuse import require_callable
 from memguard.transports._common import (
@@ -34,8 +35,7 @@ from memguard.transports._resp import Request, Wire, command
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
     from memguard._core import PooledBuffer
     from memguard.pool import MemoryPool
@@ -63,7 +63,7 @@ def client_of(client: object) -> tuple[Any, bool]:
         raise InvalidError(f"the URL of Redis is not valid: {error}") from None
 
 
-class Commander:
+class Commander(AsyncClosing):
     """What transport and outbox share: a connection for commands, made when it is
     first needed, and made anew after it broke."""
 
@@ -103,17 +103,6 @@ class Commander:
                 await self._commands.close()
         if self._is_own:
             await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 class RedisTransport(Commander):

@@ -43,12 +43,6 @@ def tuning(w: Any) -> None:
     loop.close()
 
 
-def rolling(w: Any) -> None:
-    assert memguard._core._gc_can_roll() in (True, False)
-    memguard._core._gc_roll(5000)
-    memguard._core._gc_roll_mark()
-
-
 def freezing(w: Any) -> None:
     memguard.freeze_before_fork()
     memguard.freeze_before_fork(False)
@@ -87,7 +81,6 @@ SLOW_CASES: dict[str, tuple[Callable[[Any], object], list[str]]] = {
             "GCTuner.is_running",
         ],
     ),
-    "parts of the old": (rolling, []),
     "freezing": (
         freezing,
         ["freeze", "unfreeze", "freeze_before_fork"],

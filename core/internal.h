@@ -66,6 +66,11 @@ void mg__policy_remember(mg_policy *policy);
 /** Whether the limit is near. */
 bool mg__policy_is_near(const mg_policy *policy, const mg_config *config);
 
+/* ---- trend.c ----------------------------------------------------------- */
+
+/** Puts the k-th smallest value at place k. None may be NaN. */
+void mg__select(double *values, size_t count, size_t k);
+
 /* ---- buffer.c ---------------------------------------------------------- */
 
 /** Around fork(): hold the lock; release it in the parent and in the child. */

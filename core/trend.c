@@ -37,9 +37,8 @@ static void trend_collect(trend_points *out, const double *time_ms,
   memmove(out->bytes, out->bytes + at, out->count * sizeof(double));
 }
 
-/* Puts the k-th smallest value at place k (Hoare, CACM 4(7), 1961). qsort()
- * would do, but may allocate. */
-static void trend_select(double *values, size_t count, size_t k) {
+/* Hoare, CACM 4(7), 1961. qsort() would do, but may allocate. */
+void mg__select(double *values, size_t count, size_t k) {
   size_t low = 0, high = count - 1;
 
   while (low < high) {
@@ -63,7 +62,7 @@ static double trend_median(double *values, size_t count) {
   size_t middle = count / 2;
   double upper, lower;
 
-  trend_select(values, count, middle);
+  mg__select(values, count, middle);
   upper = values[middle];
   if (count % 2 == 1) return upper;
   lower = values[0];

@@ -7,6 +7,7 @@
 #include "memguard/buffer.h"
 #include "memguard/config.h"
 #include "memguard/history.h"
+#include "memguard/leak.h"
 #include "memguard/level.h"
 #include "memguard/manager.h"
 #include "memguard/monitor.h"

@@ -40,7 +40,8 @@ export type MemguardErrorCode =
   | 'ERR_MEMGUARD_RETURNED'
   | 'ERR_MEMGUARD_FOREIGN'
   | 'ERR_MEMGUARD_ENCODING'
-  | 'ERR_MEMGUARD_BROKEN';
+  | 'ERR_MEMGUARD_BROKEN'
+  | 'ERR_MEMGUARD_LEAK';
 
 /**
  * What memguard throws: a `TypeError` for INVALID and TYPE, a `RangeError` for
@@ -72,7 +73,8 @@ export const errorCodes: Readonly<
     | 'ERETURNED'
     | 'EFOREIGN'
     | 'EENCODING'
-    | 'EBROKEN',
+    | 'EBROKEN'
+    | 'ELEAK',
     MemguardErrorCode
   >
 >;
@@ -2184,6 +2186,40 @@ export const decide: {
   budgetBytes(limitBytes: number | null, usage: number): number | null;
   /** Trend of points [ms, bytes], in order of time. */
   trend(points: readonly (readonly [number, number | null])[]): Trend;
+  /**
+   * What the leak detector would have said of recorded values [name, nowMs, value]:
+   * one row for each change of a finding, 64 at most. Names of signals ("heap",
+   * "blocks", "native", "rss", "fds", "threads", ...) or any other.
+   */
+  leakReplay(
+    points: readonly (readonly [name: string, nowMs: number, value: number])[],
+    config?: ConfigMapping,
+    limits?: {
+      memoryBytes?: number;
+      memoryUsedBytes?: number;
+      heapBytes?: number;
+      fds?: number;
+      threads?: number;
+      mappings?: number;
+    },
+  ): {
+    nowMs: number;
+    name: string;
+    /** "none": withdrawn. */
+    tier: 'none' | 'suspect' | 'likely' | 'confirmed';
+    previous: 'none' | 'suspect' | 'likely' | 'confirmed';
+    isCritical: boolean;
+    severity: 'low' | 'medium' | 'high';
+    growth: number;
+    growthPerMinute: number;
+    base: number;
+    latest: number;
+    sinceMs: number;
+    /** Infinity: no limit in sight. */
+    toLimitMs: number;
+    windowMs: number;
+    octaves: number;
+  }[];
   /** The size of a buffer after one resize step at `pressure`. */
   bufferSizeNext(size: number, pressure: number, config?: ConfigMapping): number;
   /** The length from which a buffer of `size` should be flushed at `pressure`. */

@@ -59,7 +59,8 @@ extern "C" {
   X(ERETURNED, 14, "ERR_MEMGUARD_RETURNED", "returned already")       \
   X(EFOREIGN, 15, "ERR_MEMGUARD_FOREIGN", "not of this pool")         \
   X(EENCODING, 16, "ERR_MEMGUARD_ENCODING", "wrongly encoded")         \
-  X(EBROKEN, 17, "ERR_MEMGUARD_BROKEN", "connection broke")
+  X(EBROKEN, 17, "ERR_MEMGUARD_BROKEN", "connection broke")           \
+  X(ELEAK, 18, "ERR_MEMGUARD_LEAK", "memory leak detected")
 
 typedef enum mg_status {
 #define MG_STATUS_ENUM(name, value, code, text) MG_##name = value,

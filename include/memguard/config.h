@@ -225,7 +225,54 @@ typedef enum mg_profile {
   X(POOL_SUSPECT_AFTER, "pool", "suspect_after", DURATION, 300000, 1, MG_DAY_MS, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "pool.suspect_after_ms",                                                  \
-    "age from which a rental is suspected to be forgotten")
+    "age from which a rental is suspected to be forgotten")                   \
+  X(LEAK_DETECTION, "leak", "leak_detection", BOOL, 1, 0, 1,                  \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "leak.enabled",                                                           \
+    "whether leaks are looked for while the manager runs")                    \
+  X(LEAK_TIME_SCALE, "leak", "time_scale", COUNT, 1, 1, 1e6,                  \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "leak.leak_time_scale",                                                   \
+    "what the leak detector divides each of its times by; for tests")         \
+  X(LEAK_WINDOW, "leak", "leak_window", DURATION, 240000, 1000, MG_DAY_MS,    \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "leak.leak_window_ms",                                                    \
+    "the shortest time in which growth is judged; the others are its "        \
+    "doublings")                                                              \
+  X(LEAK_WARMUP, "leak", "leak_warmup", DURATION, 0, 0, 7 * MG_DAY_MS,        \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "leak.leak_warmup_ms",                                                    \
+    "time after the start in which growth is never a leak; 0: as long as "    \
+    "the data show")                                                          \
+  X(LEAK_CRITICAL_WITHIN, "leak", "critical_within", DURATION, 21600000, 0, 7 * MG_DAY_MS, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "leak.leak_critical_within leak.critical_within_ms",                      \
+    "a leak that reaches its limit within this time is critical")             \
+  X(LEAK_MIN_GROWTH_MB, "leak", "leak_min_growth_mb", MB, 4, 0.001, MG_TIB_MB, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "growth of memory below which nothing is said")                           \
+  X(LEAK_CENSUS, "leak", "leak_census", BOOL, 1, 0, 1,                        \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "whether a suspicion may be followed by a census of the objects")         \
+  X(LEAK_COLLECT, "leak", "leak_collect", DURATION, 100, 0, 60000,            \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "leak.leak_collect_ms",                                                                    \
+    "longest full collection, by the last one, that may be forced while a "   \
+    "leak is suspected; 0: none")                                             \
+  X(LEAK_TRACE, "leak", "leak_trace", BOOL, 0, 0, 1,                          \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "whether a suspicion may be followed by a short trace of allocations")    \
+  X(LEAK_FD_WARNING_COUNT, "leak", "fd_warning_count", COUNT, 800, 1, 1e9,    \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "open descriptors that raise `fd:warning`")                               \
+  X(LEAK_FD_GROWTH, "leak", "fd_growth_per_minute", COUNT, 50, 1, 1e9,        \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "new descriptors in a minute that raise `fd:warning`")
 
 typedef enum mg_config_id {
 #define MG_CONFIG_ENUM(id, ...) MG_CONFIG_##id,

@@ -170,6 +170,23 @@ function trend(points) {
   return { direction: named(native.directionNames, out[0]), mbPerMinute: out[1], tau: out[2], points: out[3] };
 }
 
+const LEAK_LIMITS = ['memoryBytes', 'memoryUsedBytes', 'heapBytes', 'fds', 'threads', 'mappings'];
+const LEAK_CHANGE = [
+  'nowMs', 'name', 'tier', 'previous', 'isCritical', 'severity', 'growth', 'growthPerMinute', 'base', 'latest',
+  'sinceMs', 'toLimitMs', 'windowMs', 'octaves',
+];
+
+/** What the leak detector would have said of recorded points [name, nowMs, value]. */
+function leakReplay(points, mapping, limits = {}) {
+  const names = [...new Set(points.map(([name]) => name))];
+  const indices = new Map(names.map((name, index) => [name, index]));
+  const flat = points.flatMap(([name, nowMs, value]) => [indices.get(name), nowMs, value]);
+  const known = Float64Array.from(LEAK_LIMITS, (name) => limits[name] ?? 0);
+  // One more, which is passed over: no points at all have no memory to name.
+  const rows = native.leakReplay(handleOf(mapping), names, Float64Array.from([...flat, 0, 0, 0]), known);
+  return rows.map((row) => Object.fromEntries(LEAK_CHANGE.map((field, index) => [field, row[index]])));
+}
+
 function bufferSizeNext(size, pressure, mapping) {
   return native.bufferSizeNext(handleOf(mapping), size, pressure);
 }
@@ -241,6 +258,7 @@ module.exports = {
   bufferFlushAt,
   bufferSizeNext,
   freedBytes,
+  leakReplay,
   poolCacheLimit,
   poolCacheNext,
   poolCapacity,

@@ -233,6 +233,8 @@ napi_status mgn_manager_define(napi_env env, napi_value exports, void *data);
 
 /* ---- the other domains -------------------------------------------------- */
 
+napi_status mgn_leak_replay_define(napi_env env, napi_value exports,
+                                   void *data);
 napi_status mgn_buffer_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_optimize_define(napi_env env, napi_value exports, void *data);

@@ -85,6 +85,9 @@ class BrokenConnectionError(MemguardError, ConnectionError):
     unknown: Any
     """What was sent, but not answered: a number, or ids."""
 
+class MemoryLeakDetected(MemguardError, AssertionError):  # noqa: N818 - a verdict
+    """What was run leaks memory; the message says what grew, and how fast."""
+
 def rss_bytes() -> int | None:
     """Resident set of this process in bytes, read now; None without /proc."""
 
@@ -446,6 +449,12 @@ def buffer_flush_at(size: int, pressure: float, settings: Settings, /) -> int: .
 def trend(
     points: Sequence[tuple[float, int | None]], /
 ) -> tuple[str, float, float, int]: ...
+def leak_replay(
+    settings: Settings,
+    points: tuple[tuple[str, float, float], ...],
+    limits: tuple[float, float, float, float, float, float],
+    /,
+) -> list[tuple[Any, ...]]: ...
 def _allocator_install() -> bool: ...
 def _allocator_read() -> dict[str, int | None]: ...
 def _fork_prepare() -> None: ...

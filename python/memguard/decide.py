@@ -22,6 +22,7 @@ __all__ = [
     "buffer_flush_at",
     "buffer_size_next",
     "freed_bytes",
+    "leak_replay",
     "resolve_config",
     "sample_due_ms",
     "strategy_for",
@@ -166,6 +167,61 @@ def trend(points: Sequence[tuple[float, int | None]]) -> dict[str, Any]:
         "tau": tau,
         "points": used,
     }
+
+
+LEAK_LIMITS = (
+    "memory_bytes",
+    "memory_used_bytes",
+    "heap_bytes",
+    "fds",
+    "threads",
+    "mappings",
+)
+"""What a leak can use up; leak_replay() takes these names."""
+
+_LEAK_CHANGE = (
+    "now_ms",
+    "name",
+    "tier",
+    "previous",
+    "is_critical",
+    "severity",
+    "growth",
+    "growth_per_minute",
+    "base",
+    "latest",
+    "since_ms",
+    "to_limit_ms",
+    "window_ms",
+    "octaves",
+)
+
+
+def leak_replay(
+    points: Sequence[tuple[str, float, float]],
+    config: Mapping[str, Any] | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """What the leak detector would have said of recorded values: one dict for each
+    change of a finding, 64 at most.
+
+    `points` are (name, now_ms, value); names of signals ("heap", "blocks",
+    "native", "rss", "fds", "threads", ...) or any other. `limits` by the names of
+    LEAK_LIMITS; what is missing is not known. Each dict has now_ms, name, tier
+    ("none": withdrawn, "suspect", "likely", "confirmed"), previous, is_critical,
+    severity, growth, growth_per_minute, base, latest, since_ms, to_limit_ms (inf:
+    no limit in sight), window_ms and octaves.
+    """
+    known = limits or {}
+    memory, used, heap, fds, threads, mappings = (
+        float(known.get(name, 0.0)) for name in LEAK_LIMITS
+    )
+    changes = _core.leak_replay(
+        _settings(config or {}),
+        tuple(points),
+        (memory, used, heap, fds, threads, mappings),
+    )
+    return [dict(zip(_LEAK_CHANGE, change, strict=True)) for change in changes]
 
 
 def sample_due_ms(usage: float, rate_per_ms: float, longest_ms: float) -> float:

@@ -2,6 +2,7 @@
 #include "memguard_python.h"
 
 #include "memguard/advice.h"
+#include "memguard/leak.h"
 #include "memguard/level.h"
 #include "memguard/policy.h"
 #include "memguard/pool.h"
@@ -175,6 +176,72 @@ static PyObject *decide_trend(PyObject *module, PyObject *points_object) {
   return made;
 }
 
+/* ---- leaks ------------------------------------------------------------- */
+
+#define DECIDE_CHANGES 64u
+
+static PyObject *decide_changes(const mg_leak_change *changes, size_t count) {
+  PyObject *list = PyList_New(0);
+
+  for (size_t i = 0; list != NULL && i < count; i++) {
+    const mg_leak_finding *f = &changes[i].finding;
+    PyObject *row = Py_BuildValue(
+        "(dsssOsdddddddI)", changes[i].now_ms, f->name,
+        mg_leak_tier_name(f->tier), mg_leak_tier_name(f->previous),
+        f->is_critical ? Py_True : Py_False, mg_leak_severity_name(f->severity),
+        f->growth, f->growth_per_minute, f->base, f->latest, f->since_ms,
+        f->to_limit_ms, f->window_ms, (unsigned)f->octaves);
+    if (row == NULL || PyList_Append(list, row) < 0) Py_CLEAR(list);
+    Py_XDECREF(row);
+  }
+  return list;
+}
+
+/* Names are borrowed from `points`, which has to outlive `out`. */
+static int decide_leak_points(PyObject *points, mg_leak_point *out) {
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(points); i++)
+    if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(points, i),
+                          "sdd;a point is (name, now_ms, value)", &out[i].name,
+                          &out[i].now_ms, &out[i].value))
+      return -1;
+  return 0;
+}
+
+/* leak_replay(settings, tuple of (name, now_ms, value) tuples, limits) -> list of
+ * (now_ms, fields of a finding) */
+static PyObject *decide_leak_replay(PyObject *module, PyObject *args) {
+  mg_leak_change changes[DECIDE_CHANGES];
+  mg_error err = MG_ERROR_INIT;
+  mg_leak_settings leak_settings;
+  PyObject *settings, *points, *made = NULL;
+  const mg_config *config;
+  mg_leak_point *copied;
+  mg_leak_limits limits;
+  size_t count;
+  mg_status st;
+
+  if (!PyArg_ParseTuple(args, "OO!(dddddd):leak_replay", &settings,
+                        &PyTuple_Type, &points, &limits.memory_bytes,
+                        &limits.memory_used_bytes, &limits.heap_bytes,
+                        &limits.fds, &limits.threads, &limits.mappings))
+    return NULL;
+  config = mgpy_settings_get(decide_state(module), settings);
+  if (config == NULL) return NULL;
+  copied = PyMem_New(mg_leak_point, (size_t)PyTuple_GET_SIZE(points) + 1);
+  if (copied == NULL) return PyErr_NoMemory();
+  if (decide_leak_points(points, copied) == 0) {
+    leak_settings = mg_leak_settings_of(config);
+    st = mg_leak_replay(&leak_settings, &limits, copied,
+                        (size_t)PyTuple_GET_SIZE(points), changes,
+                        DECIDE_CHANGES, &count, &err);
+    if (count > DECIDE_CHANGES) count = DECIDE_CHANGES;
+    made = st == MG_OK ? decide_changes(changes, count)
+                       : mgpy_raise(decide_state(module), &err);
+  }
+  PyMem_Free(copied);
+  return made;
+}
+
 /* ---- pools ------------------------------------------------------------- */
 
 static PyObject *decide_pool_capacity(PyObject *module, PyObject *args) {
@@ -233,6 +300,7 @@ PyMethodDef mgpy_decide_methods[] = {
     {"buffer_size_next", decide_buffer_size_next, METH_VARARGS, NULL},
     {"buffer_flush_at", decide_buffer_flush_at, METH_VARARGS, NULL},
     {"trend", decide_trend, METH_O, NULL},
+    {"leak_replay", decide_leak_replay, METH_VARARGS, NULL},
     {"pool_capacity", decide_pool_capacity, METH_VARARGS, NULL},
     {"pool_tier", decide_pool_tier, METH_VARARGS, NULL},
     {"pool_trim", decide_pool_trim, METH_VARARGS, NULL},

@@ -24,6 +24,7 @@
 #define ERROR_CLASS_EFOREIGN "ForeignError"
 #define ERROR_CLASS_EENCODING "EncodingError"
 #define ERROR_CLASS_EBROKEN "BrokenConnectionError"
+#define ERROR_CLASS_ELEAK "MemoryLeakDetected"
 
 #define ERROR_BASE_OK NULL
 #define ERROR_BASE_EINVAL &PyExc_ValueError
@@ -43,6 +44,7 @@
 #define ERROR_BASE_EFOREIGN &PyExc_ValueError
 #define ERROR_BASE_EENCODING &PyExc_ValueError
 #define ERROR_BASE_EBROKEN &PyExc_ConnectionError
+#define ERROR_BASE_ELEAK &PyExc_AssertionError
 
 typedef struct error_row {
   const char *class_name; /* NULL: no error */

@@ -40,6 +40,7 @@ test('error codes', () => {
     EFOREIGN: 'ERR_MEMGUARD_FOREIGN',
     EENCODING: 'ERR_MEMGUARD_ENCODING',
     EBROKEN: 'ERR_MEMGUARD_BROKEN',
+    ELEAK: 'ERR_MEMGUARD_LEAK',
   });
 });
 

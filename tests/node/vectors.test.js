@@ -147,6 +147,34 @@ describe('advice.json', () => {
   });
 });
 
+describe('leak.json', () => {
+  const recorded = (series) => {
+    const points = series.flatMap(({ name, every_ms, start, pieces, noise = 0, tooth: [period, rise] = [1, 0] }) => {
+      const made = [];
+      let value = start;
+      let i = 0;
+      for (const [count, step] of pieces) {
+        for (const end = i + count; i < end; i++) {
+          if (step === null) continue;
+          if (step !== 'nan') value += step;
+          const ripple = ((i * 7919) % 1009) * noise + (i % period) * rise;
+          made.push([name, i * every_ms, step === 'nan' ? NaN : value + ripple]);
+        }
+      }
+      return made;
+    });
+    return points.sort(([, a], [, b]) => a - b);
+  };
+  const limitNames = { memory_bytes: 'memoryBytes', fds: 'fds' };
+
+  test.each(rowsOf('leak.json'))('%s', (_, row) => {
+    const limits = Object.fromEntries(Object.entries(row.limits).map(([name, value]) => [limitNames[name], value]));
+    const changes = decide.leakReplay(recorded(row.series), row.config, limits);
+    const seen = changes.map((change) => [change.nowMs, change.name, change.tier, change.isCritical, change.severity]);
+    expect(seen).toEqual(row.expect);
+  });
+});
+
 describe('tune.json, at idle', () => {
   test.each(rowsOf('tune.json').filter(([, row]) => row.op === 'idle'))('%s', (_, row) => {
     const idle = new decide.Idle(row.config);

@@ -24,6 +24,7 @@ TABLE = [
     (memguard.ForeignError, ValueError, "ERR_MEMGUARD_FOREIGN"),
     (memguard.EncodingError, ValueError, "ERR_MEMGUARD_ENCODING"),
     (memguard.BrokenConnectionError, ConnectionError, "ERR_MEMGUARD_BROKEN"),
+    (memguard.MemoryLeakDetected, AssertionError, "ERR_MEMGUARD_LEAK"),
 ]
 
 

@@ -1,6 +1,7 @@
 """The rows of tests/vectors, as C and Node run them."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,32 @@ def test_pool(row: dict[str, Any]) -> None:
         "cache_next": decide.pool_cache_next,
     }[row["op"]]
     assert operation(*row["of"]) == row["expect"]
+
+
+def recorded(series: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    points = []
+    for order, one in enumerate(series):
+        value = one["start"]
+        period, rise = one.get("tooth", (1, 0))
+        steps = [step for count, step in one["pieces"] for _ in range(count)]
+        for i, step in enumerate(steps):
+            ripple = i * 7919 % 1009 * one.get("noise", 0) + i % period * rise
+            now_ms = i * one["every_ms"]
+            if step == "nan":
+                points.append((now_ms, order, math.nan))
+            elif step is not None:
+                value += step
+                points.append((now_ms, order, value + ripple))
+    points.sort(key=lambda point: point[:2])
+    return [(series[order]["name"], now_ms, value) for now_ms, order, value in points]
+
+
+@rows("leak.json")
+def test_leak(row: dict[str, Any]) -> None:
+    points = recorded(row["series"])
+    changes = decide.leak_replay(points, row.get("config"), row["limits"])
+    fields = ("now_ms", "name", "tier", "is_critical", "severity")
+    assert [[change[field] for field in fields] for change in changes] == row["expect"]
 
 
 @rows("advice.json")

@@ -15,6 +15,8 @@
 #include "tune_roll.c"
 #include "advice.c"
 #include "history.c"
+#include "census.c"
+#include "census_name.c"
 #include "buffer.c"
 #include "pause.c"
 #include "resource.c"
@@ -50,3 +52,4 @@
 #include "os/linux_cgroup.c"
 #include "os/linux_events.c"
 #include "os/linux_wide.c"
+#include "os/linux_census.c"

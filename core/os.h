@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
+#include "memguard/census.h"
 #include "memguard/process.h"
 
 /* ---- os/linux.c: time (mg_clock_ns: process.h), threads, fork --------- */
@@ -264,5 +265,17 @@ mg__wake mg__os_events_wait(mg__os_events *events, double timeout_ms);
 void mg__os_events_wake(mg__os_events *events);
 /** Bits: 1 PSI, 2 memory.events, 4 v1 threshold (for tests and reports). */
 uint32_t mg__os_events_kinds(const mg__os_events *events);
+
+/* ---- census_name.c, os/linux_census.c: what is open and mapped ----------- */
+
+/** `path` with '#' for the numbers in it; see mg_census_fds(). */
+void mg__census_unnumber(char *out, size_t out_bytes, const char *path);
+/** The name for what a link in /proc/self/fd says; not for sockets. */
+void mg__census_target(char out[MG_CENSUS_NAME_BYTES], const char *link);
+/** The name for the path of a mapping in smaps; empty: none. */
+void mg__census_mapping(char out[MG_CENSUS_NAME_BYTES], const char *path);
+/** @param root as mg__os_open(). */
+mg_status mg__census_fds(mg_census *census, const char *root, mg_error *err);
+mg_status mg__census_maps(mg_census *census, const char *root, mg_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include "memguard/advice.h"
 #include "memguard/base.h"
 #include "memguard/buffer.h"
+#include "memguard/census.h"
 #include "memguard/config.h"
 #include "memguard/history.h"
 #include "memguard/leak.h"

@@ -2224,6 +2224,14 @@ export const decide: {
   bufferSizeNext(size: number, pressure: number, config?: ConfigMapping): number;
   /** The length from which a buffer of `size` should be flushed at `pressure`. */
   bufferFlushAt(size: number, pressure: number, config?: ConfigMapping): number;
+  /** What grew between two tables of [name, count, bytes], the one that grew most
+   * first: [name, growth, growth in bytes, count, share of all growth]. A table keeps
+   * `maxNames` names, 0 for 100 000; others are "(other)". At most `limit` (8). */
+  censusDifference(
+    before: readonly (readonly [name: string, count: number, bytes: number])[],
+    after: readonly (readonly [name: string, count: number, bytes: number])[],
+    options?: { by?: 'count' | 'bytes'; limit?: number; maxNames?: number },
+  ): [name: string, growth: number, growthBytes: number, count: number, share: number][];
   /** Bytes a pool gives for a request of `size` (at least 1). */
   poolCapacity(size: number): number;
   /** The tier of a buffer. */

@@ -249,6 +249,12 @@ class Optimizer {
 
 const { freedBytes, strategyFor, strategyPlan } = optimize;
 
+/** What grew between two tables of [name, count, bytes], the one that grew most first.
+ * @returns [name, growth, growthBytes, count, share of all growth] */
+function censusDifference(before, after, { by = 'count', limit = 8, maxNames = 0 } = {}) {
+  return native.censusDifference(before, after, by === 'bytes', limit, maxNames);
+}
+
 module.exports = {
   Idle,
   LevelTracker,
@@ -257,6 +263,7 @@ module.exports = {
   budgetBytes,
   bufferFlushAt,
   bufferSizeNext,
+  censusDifference,
   freedBytes,
   leakReplay,
   poolCacheLimit,

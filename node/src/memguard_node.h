@@ -235,6 +235,7 @@ napi_status mgn_manager_define(napi_env env, napi_value exports, void *data);
 
 napi_status mgn_leak_replay_define(napi_env env, napi_value exports,
                                    void *data);
+napi_status mgn_census_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_buffer_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_optimize_define(napi_env env, napi_value exports, void *data);

@@ -4,6 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self, final
 
+from memguard._core_census import Census as Census
+from memguard._core_census import census_difference as census_difference
+from memguard._core_census import census_is_alone as census_is_alone
+from memguard._core_census import census_referrers as census_referrers
 from memguard._core_decide import LevelTracker as LevelTracker
 from memguard._core_decide import Policy as Policy
 from memguard._core_decide import Tuner as Tuner

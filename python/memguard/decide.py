@@ -14,13 +14,14 @@ from memguard.config import apply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
 __all__ = [
     "LevelTracker",
     "Optimizer",
     "buffer_flush_at",
     "buffer_size_next",
+    "census_difference",
     "freed_bytes",
     "leak_replay",
     "resolve_config",
@@ -409,3 +410,27 @@ def pool_cache_limit(class_bytes: int, cache_bytes: int, level: str) -> int:
 def pool_cache_next(capacity: int, limit: int, misses: int, low_water: int) -> int:
     """Buffers that one thread may keep from now on, after the demand it saw."""
     return _core.pool_cache_next(capacity, limit, misses, low_water)
+
+
+def census_difference(
+    before: Sequence[tuple[str, int, int]],
+    after: Sequence[tuple[str, int, int]],
+    *,
+    by: Literal["count", "bytes"] = "count",
+    limit: int = 8,
+    max_names: int = 0,
+) -> list[tuple[str, int, int, int, float]]:
+    """What grew between two tables of (name, count, bytes), the one that grew most
+    first: (name, growth, growth in bytes, count, share of all growth). A table keeps
+    `max_names` names, 0 for 100 000; others are "(other)". Raises RangeError."""
+
+    def filled(rows: Sequence[tuple[str, int, int]]) -> _core.Census:
+        table = _core.Census(max_names)
+        for name, count, size in rows:
+            table.add(name, count, size)
+        return table
+
+    found = _core.census_difference(
+        filled(before), filled(after), "type", by == "bytes", limit
+    )
+    return [row[1:] for row in found]

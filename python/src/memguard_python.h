@@ -113,6 +113,7 @@ typedef struct mgpy_state {
   PyTypeObject *pool_type;
   PyTypeObject *pooled_type;
   PyTypeObject *writer_type;
+  PyTypeObject *census_type;
   PyObject *levels[MG_LEVELS];   /* names, interned */
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
@@ -122,6 +123,8 @@ typedef struct mgpy_state {
   mgpy_reclaim reclaim;
   mgpy_pools *pools; /* what all pools of the interpreter share */
   mgpy_roll roll;
+  void *lists; /* of the collector; NULL: not known (census_walk.c) */
+  int walks;   /* of them, under way */
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -420,6 +423,10 @@ int mgpy_add_pools(PyObject *module, mgpy_state *state);
 void mgpy_pools_free(mgpy_state *state);
 /** In a forked child. */
 void mgpy_pools_after_fork(mgpy_state *state);
+
+/* ---- census.c ----------------------------------------------------------- */
+
+int mgpy_add_census(PyObject *module, mgpy_state *state);
 
 /* ---- encoding.c --------------------------------------------------------- */
 

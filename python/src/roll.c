@@ -14,63 +14,30 @@
  * Cycles that lie in one part are found. As the list is in order of age, that is
  * most of those which a program makes in a while; what is left finds a whole pass.
  *
- * The lists are not public. A collector's header is two words before its object,
- * next and previous, with flags in the low bits; that of an object just tracked is
- * the last of the young, so the next of it is the list's head. The heads of the
- * generations are in one array, each with its threshold and its count. All that is
- * checked by what is known of it before it is used, and nothing is written here.
+ * The lists are not public (gc_lists.h). The header of an object just tracked is the
+ * last of the young, so the next of it is the list's head, the first of an array. All
+ * that is checked by what is known of it before it is used; nothing is written here.
  *
  * Threads: under the GIL, like the collector. */
-#include "memguard_python.h"
+#include "gc_lists.h"
 
-#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) && \
-    !defined(Py_TRACE_REFS)
-#define ROLL_IS_KNOWN 1
-#else /* collects in parts by itself, or has no such lists */
-#define ROLL_IS_KNOWN 0
-#endif
-
-#define ROLL_GENERATIONS 3
-#define ROLL_OLDEST (ROLL_GENERATIONS - 1)
+#define ROLL_OLDEST (MGPY_GENERATIONS - 1)
 #define ROLL_MOST 1000000
 #define ROLL_NEAR 128 /* objects that go with one */
 #define ROLL_LOOK 512 /* references looked at for that */
 
-#if ROLL_IS_KNOWN
-
-typedef struct roll_head {
-  uintptr_t next, previous;
-} roll_head;
-
-typedef struct roll_generation {
-  roll_head head;
-  int threshold, count;
-} roll_generation;
-
-static roll_head *roll_pointer(uintptr_t link) {
-  return (roll_head *)(link & ~(uintptr_t)3);
-}
-
-/* Whether both neighbours know it. Only for what surely is a list's head. */
-static bool roll_is_linked(roll_head *head) {
-  roll_head *next = roll_pointer(head->next);
-  roll_head *previous = roll_pointer(head->previous);
-
-  return next != NULL && previous != NULL &&
-         roll_pointer(next->previous) == head &&
-         roll_pointer(previous->next) == head;
-}
+#if MGPY_LISTS_KNOWN
 
 /* @return 1 if `generations` has those of gc.get_threshold(), 0 if not, -1. */
-static int roll_has_thresholds(const roll_generation *generations) {
+static int roll_has_thresholds(const mgpy_generation *generations) {
   PyObject *collector = PyImport_ImportModule("gc"), *now = NULL;
-  int t[ROLL_GENERATIONS], st = -1;
+  int t[MGPY_GENERATIONS], st = -1;
 
   if (collector != NULL)
     now = PyObject_CallMethod(collector, "get_threshold", NULL);
   if (now != NULL && PyArg_ParseTuple(now, "iii", &t[0], &t[1], &t[2])) {
     st = 1;
-    for (int i = 0; i < ROLL_GENERATIONS; i++)
+    for (int i = 0; i < MGPY_GENERATIONS; i++)
       if (generations[i].threshold != t[i]) st = 0;
   }
   Py_XDECREF(now);
@@ -79,27 +46,35 @@ static int roll_has_thresholds(const roll_generation *generations) {
 }
 
 /* The head of the young: what is after an object that was tracked just now. */
-static roll_head *roll_young(PyObject *mark) {
+static mgpy_link *roll_young(PyObject *mark) {
   PyObject_GC_UnTrack(mark);
   PyObject_GC_Track(mark);
-  return roll_pointer(((roll_head *)mark - 1)->next);
+  return mgpy_link_of(((mgpy_link *)mark - 1)->next);
 }
 
 /* Looks at a list's links only once the array is known to be one. @return -1 with
  * an exception; else state->roll.oldest is set if all is as expected. */
 static int roll_learn(mgpy_state *state) {
-  roll_generation *generations;
+  mgpy_generation *generations;
   PyObject *mark = PyList_New(0);
   int has;
 
   if (mark == NULL) return -1;
-  generations = (roll_generation *)roll_young(mark);
+  generations = (mgpy_generation *)roll_young(mark);
   has = roll_has_thresholds(generations);
-  for (int i = 0; has == 1 && i < ROLL_GENERATIONS; i++)
-    if (!roll_is_linked(&generations[i].head)) has = 0;
+  for (int i = 0; has == 1 && i < MGPY_GENERATIONS; i++)
+    if (!mgpy_is_linked(&generations[i].head)) has = 0;
   Py_XSETREF(state->roll.mark, mark);
   if (has == 1) state->roll.oldest = &generations[ROLL_OLDEST];
   return has < 0 ? -1 : 0;
+}
+
+int mgpy_lists_find(mgpy_state *state, mgpy_generation **out) {
+  *out = NULL;
+  if (state->roll.oldest == NULL && roll_learn(state) < 0) return -1;
+  if (state->roll.oldest != NULL)
+    *out = (mgpy_generation *)state->roll.oldest - ROLL_OLDEST;
+  return 0;
 }
 
 /* ---- a part -------------------------------------------------------------- */
@@ -164,13 +139,13 @@ static void roll_walk(roll_part *part, PyObject *first) {
 
 /* Moves about `most` objects, those at the front and what they lead to. */
 static bool roll_take(mgpy_state *state, roll_part *part, Py_ssize_t most) {
-  roll_head *list = &((roll_generation *)state->roll.oldest)->head;
+  mgpy_link *list = &((mgpy_generation *)state->roll.oldest)->head;
   bool is_lap = false;
 
   while (part->taken < most) {
-    roll_head *first = roll_pointer(list->next);
+    mgpy_link *first = mgpy_link_of(list->next);
     PyObject *object = (PyObject *)(first + 1);
-    if (first == list || roll_pointer(first->previous) != list) return true;
+    if (first == list || mgpy_link_of(first->previous) != list) return true;
     if (object == state->roll.mark) is_lap = true;
     roll_walk(part, object);
   }
@@ -198,7 +173,7 @@ static PyObject *roll_collect(mgpy_state *state, PyObject *collect,
  * for that. */
 static PyObject *roll_can(PyObject *module, PyObject *unused) {
   (void)unused;
-#if ROLL_IS_KNOWN
+#if MGPY_LISTS_KNOWN
   mgpy_state *state = PyModule_GetState(module);
   if (PyInterpreterState_Get() != PyInterpreterState_Main()) Py_RETURN_FALSE;
   if (state->roll.oldest == NULL && roll_learn(state) < 0) return NULL;
@@ -209,7 +184,7 @@ static PyObject *roll_can(PyObject *module, PyObject *unused) {
 #endif
 }
 
-#if ROLL_IS_KNOWN
+#if MGPY_LISTS_KNOWN
 static PyObject *roll_run(mgpy_state *state, Py_ssize_t most) {
   PyObject *collector = PyImport_ImportModule("gc"), *collect = NULL;
   PyObject *young = PyLong_FromLong(1), *collected = NULL;
@@ -229,15 +204,18 @@ static PyObject *roll_run(mgpy_state *state, Py_ssize_t most) {
 #endif
 
 /* _gc_roll(most) -> (objects put among the young, objects collected, whether all
- * had their turn since the mark was set). (0, 0, True) while a collection runs. */
+ * had their turn since the mark was set). (0, 0, True) while a collection or a
+ * census runs. */
 static PyObject *roll_roll(PyObject *module, PyObject *most_object) {
   Py_ssize_t most = PyLong_AsSsize_t(most_object);
 
   if (most == -1 && PyErr_Occurred()) return NULL;
-#if ROLL_IS_KNOWN
+#if MGPY_LISTS_KNOWN
   mgpy_state *state = PyModule_GetState(module);
   if (most > ROLL_MOST) most = ROLL_MOST;
-  if (state->roll.oldest != NULL && !atomic_load(&state->gc.is_running))
+  /* A census counts on the order of the list. */
+  if (state->roll.oldest != NULL && !atomic_load(&state->gc.is_running) &&
+      state->walks == 0)
     return roll_run(state, most);
 #else
   (void)module;
@@ -248,7 +226,7 @@ static PyObject *roll_roll(PyObject *module, PyObject *most_object) {
 /* _gc_roll_mark(): a lap begins with what is old now. */
 static PyObject *roll_mark(PyObject *module, PyObject *unused) {
   (void)unused;
-#if ROLL_IS_KNOWN
+#if MGPY_LISTS_KNOWN
   mgpy_state *state = PyModule_GetState(module);
   if (state->roll.mark != NULL) roll_young(state->roll.mark);
 #else

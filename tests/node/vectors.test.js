@@ -183,3 +183,12 @@ describe('tune.json, at idle', () => {
     }
   });
 });
+
+describe('census.json', () => {
+  test.each(rowsOf('census.json'))('%s', (_, row) => {
+    const { by, limit, max_names: maxNames = 0 } = row;
+    const found = decide.censusDifference(row.before, row.after, { by, limit, maxNames });
+    expect(found.map((figures) => figures.slice(0, 4))).toEqual(row.expect.map((figures) => figures.slice(0, 4)));
+    found.forEach((figures, index) => within(figures[4], row.expect[index][4], 1e-12));
+  });
+});

@@ -16,6 +16,7 @@ from typing import Any
 import leak_cases_bus
 import leak_cases_pool
 import leak_cases_reuse
+import leaks_census
 import leaks_optimizer
 import leaks_tuning
 import memguard
@@ -470,6 +471,8 @@ SLOW_CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
 }
 CASES |= leaks_optimizer.CASES | leaks_tuning.CASES
 SLOW_CASES |= leaks_optimizer.SLOW_CASES | leaks_tuning.SLOW_CASES
+CASES |= leaks_census.CASES
+SLOW_CASES |= leaks_census.SLOW_CASES
 
 CASES |= leak_cases_bus.CASES | leak_cases_reuse.CASES | leak_cases_pool.CASES
 

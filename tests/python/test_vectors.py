@@ -186,3 +186,14 @@ def test_v8_advice(row: dict[str, Any]) -> None:
             decide.v8_advice(*view)
         return
     assert decide.v8_advice(*view) == row["expect"]
+
+
+@rows("census.json")
+def test_census(row: dict[str, Any]) -> None:
+    options = {key: row[key] for key in ("by", "limit", "max_names") if key in row}
+    found = decide.census_difference(row["before"], row["after"], **options)
+    shares = [share for *_, share in found]
+    assert [figures[:4] for figures in found] == [
+        tuple(figures[:4]) for figures in row["expect"]
+    ]
+    assert shares == pytest.approx([e[4] for e in row["expect"]], abs=1e-12)

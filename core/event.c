@@ -41,12 +41,15 @@ static bool event_says_same(const mg_event *a, const mg_event *b) {
     case MG_EVENT_THRESHOLD:
     case MG_EVENT_LEVEL:
     case MG_EVENT_PRESSURE:
+    case MG_EVENT_FD_WARNING:
       return true;
     case MG_EVENT_RAPID_GROWTH:
       return a->growth_is_heap == b->growth_is_heap;
     case MG_EVENT_LEAK_WARNING:
     case MG_EVENT_LEAK_CRITICAL:
-      return strcmp(a->counter, b->counter) == 0;
+    case MG_EVENT_LEAK_SUSPECTED:
+    case MG_EVENT_LEAK_WITHDRAWN:
+      return a->finding == b->finding && strcmp(a->counter, b->counter) == 0;
     case MG_EVENT_STARTED:
     case MG_EVENT_STOPPED:
     case MG_EVENT_OPTIMIZATION:

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "memguard/buffer.h"
+#include "memguard/detector.h"
 #include "memguard/history.h"
 #include "memguard/monitor.h"
 #include "memguard/policy.h"
@@ -181,6 +182,8 @@ void mg__reclaim_after_fork_in_child(mg_reclaim *reclaim);
 
 /** Nobody ticks any more: what is rented from now on has no known age. */
 void mg__pools_stop_time(void);
+/** Rentals of all open pools that were neither returned nor lost. */
+uint64_t mg__pools_rented(void);
 
 /* ---- pool_pressure.c --------------------------------------------------- */
 
@@ -222,6 +225,36 @@ double mg__monitor_notice_ratio(const mg_monitor *monitor);
 /** Around fork(): hold the lock; release it in the parent and in the child. */
 void mg__monitor_before_fork(mg_monitor *monitor);
 void mg__monitor_after_fork(mg_monitor *monitor);
+
+/** Queues events of a detector, with the latest sample. Takes the lock. */
+void mg__monitor_raise(mg_monitor *monitor, const mg_event *events,
+                       size_t count);
+/** Calls the hooks if events or requests wait. No lock. */
+void mg__monitor_tell_news(mg_monitor *monitor);
+/** Joins or leaves (NULL) a detector. Takes the lock.
+ *  @return false: it has one already, nothing has changed. */
+bool mg__monitor_detect(mg_monitor *monitor, mg_detector *detector);
+
+/* ---- detector.c -------------------------------------------------------- */
+
+/** Takes a sample in; called with the monitor's lock held. @param out_event the
+ *  warning of descriptors, if `out_has_event`. @return whether a request waits. */
+bool mg__detector_sample(mg_detector *detector, const mg_config *config,
+                         const mg_sample *sample, mg_event *out_event,
+                         bool *out_has_event);
+/** What is due of all detectors: wide readings, judgements. No lock may be held.
+ *  @return whether a monitor has news by it. */
+bool mg__detectors_work(void);
+/** `monitor` is closed: returns when no detector looks at it. */
+void mg__detector_orphan(mg_monitor *monitor);
+/** Closes files that nobody reads for now. */
+void mg__detectors_rest(const mg_monitor *monitor);
+/** Around fork(): the registry, before the lock of any monitor; then each
+ *  detector. */
+void mg__detectors_lock(void);
+void mg__detectors_before_fork(void);
+void mg__detectors_after_fork(void);
+void mg__detectors_after_fork_in_child(void);
 
 /* ---- sampler.c --------------------------------------------------------- */
 

@@ -70,6 +70,7 @@ static void monitor_leave_pools(mg_monitor *m) {
 void mg_monitor_close(mg_monitor *m) {
   if (m == NULL) return;
   mg__sampler_remove(&m->seat);
+  mg__detector_orphan(m);
   mg_monitor_join(m, NULL);
   monitor_leave_pools(m);
   mg__counters_close(&m->counters);
@@ -164,6 +165,17 @@ static void monitor_raise_rounds(mg_monitor *m, const mg_sample *s) {
   }
 }
 
+/* @return whether the detector asks for something. */
+static bool monitor_detect(mg_monitor *m, const mg_sample *s) {
+  bool has_event, wants;
+  mg_event event;
+
+  if (m->detector == NULL) return false;
+  wants = mg__detector_sample(m->detector, &m->config, s, &event, &has_event);
+  if (has_event) monitor_raise(m, &event, s);
+  return wants;
+}
+
 /* ---- judging; the caller holds the lock -------------------------------- */
 
 void mg__monitor_add_heap(const mg_monitor *m, mg_reading *out) {
@@ -224,6 +236,7 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   mg_sample s = {.clock_ns = clock_ns, .unix_ms = unix_ms};
   mg__verdict verdict;
   mg_level before;
+  bool asks;
 
   mg__lock(&m->lock);
   s.reading = *reading;
@@ -246,18 +259,31 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   mg__monitor_mirror(m, &s);
   monitor_raise_sampled(m, &s, before);
   monitor_raise_rounds(m, &s);
+  asks = monitor_detect(m, &s);
   verdict.reclaim = monitor_offer(m, &s);
   if (monitor_is_due(m, pass, now_ms)) monitor_record(m, &s);
   verdict.due_ms = monitor_due_ms(m, now_ms);
   verdict.is_tight =
       s.usage >= mg_config_get(&m->config, MG_CONFIG_LOW_WATER_MARK) / 100.0;
-  verdict.wake = m->events.count > 0;
+  verdict.wake = asks || m->events.count > 0;
   verdict.deliver =
       verdict.wake &&
       mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) != 0.0;
   mg__unlock(&m->lock);
   if (out != NULL) *out = s;
   return verdict;
+}
+
+void mg__monitor_raise(mg_monitor *m, const mg_event *events, size_t count) {
+  mg_sample latest;
+
+  mg_monitor_latest(m, &latest);
+  mg__lock(&m->lock);
+  for (size_t i = 0; i < count; i++) {
+    mg_event event = events[i];
+    monitor_raise(m, &event, &latest);
+  }
+  mg__unlock(&m->lock);
 }
 
 double mg__monitor_notice_ratio(const mg_monitor *m) {
@@ -287,6 +313,20 @@ void mg__monitor_tell(mg_monitor *m, const mg__verdict *verdict) {
   if (verdict->reclaim) mg__sampler_work_off();
 }
 
+void mg__monitor_tell_news(mg_monitor *m) {
+  mg__verdict verdict = {.reclaim = false};
+
+  mg__lock(&m->lock);
+  verdict.wake =
+      m->events.count > 0 ||
+      (m->detector != NULL && mg_detector_has_request(m->detector));
+  verdict.deliver =
+      verdict.wake &&
+      mg_config_get(&m->config, MG_CONFIG_BACKGROUND_CALLBACKS) != 0.0;
+  mg__unlock(&m->lock);
+  mg__monitor_tell(m, &verdict);
+}
+
 static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
   mg__verdict verdict;
   mg_reading reading;
@@ -296,6 +336,9 @@ static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
                               pass, out);
   mg__pools_follow();
   mg__monitor_tell(m, &verdict);
+  /* With a sampler that runs, its thread does this. */
+  if (!mg__sampler_is_running(&m->seat) && mg__detectors_work())
+    mg__monitor_tell_news(m);
 }
 
 void mg_monitor_pass(mg_monitor *m, bool record, mg_sample *out) {
@@ -352,6 +395,7 @@ void mg_monitor_stop(mg_monitor *m) {
   const mg__verdict news = {.wake = true};
 
   if (!mg__sampler_stop(&m->seat)) return;
+  mg__detectors_rest(m);
   monitor_leave_pools(m);
   mg__monitor_note_life(m, MG_EVENT_STOPPED);
   mg__monitor_tell(m, &news);

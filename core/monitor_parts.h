@@ -16,6 +16,7 @@ struct mg_monitor {
   mg_history *history;
   mg_buffers *follow;
   mg_reclaim *reclaim;
+  mg_detector *detector;
   uint64_t rounds; /* of `reclaim`, raised so far */
   uint64_t collections_before; /* of `reclaim`, when it was joined */
   mg_page *page;

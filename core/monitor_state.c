@@ -38,6 +38,16 @@ void mg_monitor_join(mg_monitor *m, mg_reclaim *reclaim) {
   mg__unlock(&m->lock);
 }
 
+bool mg__monitor_detect(mg_monitor *m, mg_detector *detector) {
+  bool is_free;
+
+  mg__lock(&m->lock);
+  is_free = detector == NULL || m->detector == NULL;
+  if (is_free) m->detector = detector;
+  mg__unlock(&m->lock);
+  return is_free;
+}
+
 uint64_t mg__monitor_collections(const mg_monitor *m) {
   uint64_t count = 0;
 

@@ -157,6 +157,8 @@ void mg__os_close(mg__os *os);
 void mg__os_read(mg__os *os, mg_reading *out);
 uint64_t mg__os_rss(const mg__os *os);
 uint64_t mg__os_fd_count(const mg__os *os);
+/** Most descriptors and threads that the process may have; 0: not known. */
+void mg__os_read_limits(uint64_t *out_fds, uint64_t *out_threads);
 #define MG__OS_REOPEN_MS 5000.0
 /** What mg__os_read() does every MG__OS_REOPEN_MS, now: opens what is missing
  *  or was closed by the host, follows the process into another group. */
@@ -166,6 +168,39 @@ void mg__os_refresh(mg__os *os);
 uint32_t mg__os_epoch(const mg__os *os);
 /** [borrowed] */
 const char *mg__os_root(const mg__os *os);
+
+/* ---- os/linux_footprint.c: what the process holds ---------------------- */
+
+enum {
+  MG__FOOTPRINT_ROLLUP,
+  MG__FOOTPRINT_MAPS,
+  MG__FOOTPRINT_FDS,
+  MG__FOOTPRINT_FILES
+};
+
+/** Kept-open files. After a fork they describe the parent: close. Threads: the
+ *  caller's lock. */
+typedef struct mg__footprint {
+  const char *root; /* [borrowed] as of mg__os_open() */
+  mg__file file[MG__FOOTPRINT_FILES];
+} mg__footprint;
+#define MG__FOOTPRINT_INIT(root) \
+  {root, {MG__FILE_NONE, MG__FILE_NONE, MG__FILE_NONE}}
+
+/** All MG_ABSENT if not known. */
+typedef struct mg__holdings {
+  uint64_t private_bytes; /* pages that no other process shares */
+  uint64_t mappings;
+  uint64_t sockets, pipes, files, others; /* descriptors by kind */
+} mg__holdings;
+
+/** Opened again by the next reading. */
+void mg__footprint_close(mg__footprint *footprint);
+/** Opens what is not open; what cannot be opened is absent. Some 100 us and more: it grows with resident memory, mappings, descriptors. */
+void mg__footprint_read(mg__footprint *footprint, mg__holdings *out);
+/** Private_Clean + Private_Dirty of an smaps_rollup text; MG_ABSENT if either is
+ *  missing. Pure. */
+uint64_t mg__parse_private(const char *text);
 
 /* ---- os/linux_cgroup.c: control groups v1, v2, hybrid ------------------ */
 

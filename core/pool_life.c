@@ -389,6 +389,19 @@ void mg_pool_read_stats(mg_pool *pool, mg_pool_stats *out) {
   life_read_leaks(&pool->leak, out);
 }
 
+uint64_t mg__pools_rented(void) {
+  uint64_t rented = 0;
+
+  mg__lock(&life.lock);
+  for (const mg_pool *pool = life.open; pool != NULL; pool = pool->next) {
+    mg_pool_stats stats = {0};
+    life_read_counters(pool, &stats);
+    rented += stats.current;
+  }
+  mg__unlock(&life.lock);
+  return rented;
+}
+
 /* ---- fork ------------------------------------------------------------------------------ */
 
 static void life_before_fork(void) {

@@ -7,7 +7,7 @@
  *
  * One lock guards the seats, the threads' states and the reader. It is never
  * held while a hook runs; a pin keeps the seat alive meanwhile. Lock order:
- * sampler -> monitor -> buffers.
+ * sampler -> detectors -> monitor -> buffers.
  *
  * fork(): the handlers below hold every lock across the fork, so the child finds
  * whole data. The child closes the descriptors that describe its parent and
@@ -212,6 +212,7 @@ static void sampler_run(void *ctx) {
     mg__unlock(&sampler.lock);
     mg__pools_follow();
     mg_pools_tick(mg_clock_ms());
+    if (mg__detectors_work()) due_ms = 0.0; /* the next pass tells of it */
     mg__os_events_wait(events, due_ms);
     mg__lock(&sampler.lock);
   }
@@ -364,8 +365,10 @@ static void sampler_stop_threads(void) {
 
 static void sampler_before_fork(void) {
   mg__lock(&sampler.lock);
+  mg__detectors_lock();
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
     mg__monitor_before_fork(seat->monitor);
+  mg__detectors_before_fork();
   for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
     mg__reclaim_before_fork(e->reclaim);
 }
@@ -380,6 +383,7 @@ static void sampler_release_after_fork(void) {
 static void sampler_after_fork_in_parent(void) {
   for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
     mg__reclaim_after_fork(e->reclaim);
+  mg__detectors_after_fork();
   sampler_release_after_fork();
 }
 
@@ -391,6 +395,7 @@ static void sampler_after_fork_in_child(void) {
     atomic_store(&e->due, false);
     mg__reclaim_after_fork_in_child(e->reclaim);
   }
+  mg__detectors_after_fork_in_child();
   mg__pools_after_fork_in_child();
   mg__cond_reset(&sampler.changed);
   mg__signal_reset(&sampler.work);

@@ -7,6 +7,7 @@
 #include "memguard/buffer.h"
 #include "memguard/census.h"
 #include "memguard/config.h"
+#include "memguard/detector.h"
 #include "memguard/history.h"
 #include "memguard/leak.h"
 #include "memguard/level.h"

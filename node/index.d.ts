@@ -438,10 +438,33 @@ export interface GrowthEvent {
 }
 
 export interface LeakEvent {
-  /** Key of the object counter. */
+  /** Key of the object counter; '' for a finding of the leak detector, whose count
+   * and threshold are 0. */
   key: string;
   count: number;
   threshold: number;
+  /** As in FindingEvent; not there for an object counter. */
+  finding?: number;
+  growthPerMinute?: number;
+  stats: MemoryStats;
+}
+
+/** A finding of the leak detector changed. */
+export interface FindingEvent {
+  /** Its number. */
+  finding: number;
+  /** In the unit of its signal, bytes or pieces. */
+  growthPerMinute: number;
+  stats: MemoryStats;
+}
+
+/** There are many open descriptors, or more and more. */
+export interface DescriptorEvent {
+  count: number;
+  /** fdWarningCount. */
+  threshold: number;
+  /** Growth of the last minute; NaN until one is known. */
+  growthPerMinute: number;
   stats: MemoryStats;
 }
 
@@ -531,8 +554,15 @@ export interface MemoryMonitorEvents {
   'stats:collected': [MemoryStats];
   'threshold:exceeded': [ThresholdEvent];
   'trend:rapid-growth': [GrowthEvent];
+  /** A leak is suspected: no alarm yet. */
+  'leak:suspected': [FindingEvent];
+  /** A leak is likely or confirmed; or an object counter passed its threshold. */
   'leak:warning': [LeakEvent];
+  /** The same, with a limit near or a confirmed leak of high severity. */
   'leak:critical': [LeakEvent];
+  /** The growth stopped. */
+  'leak:withdrawn': [FindingEvent];
+  'fd:warning': [DescriptorEvent];
   'level:changed': [LevelEvent];
   /** On each sample whose pressure is at or above pressureThreshold. */
   pressure: [PressureEvent];

@@ -38,3 +38,13 @@ bool mg_trim_malloc(void) {
   return false;
 #endif
 }
+
+uint64_t mg_malloc_bytes(void) {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  struct mallinfo2 info = mallinfo2();
+
+  return (uint64_t)info.uordblks + info.hblkhd;
+#else
+  return MG_ABSENT;
+#endif
+}

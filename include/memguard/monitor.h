@@ -45,7 +45,10 @@ extern "C" {
   X(LEVEL, "level:changed")            \
   X(PRESSURE, "pressure")              \
   X(OPTIMIZATION, "optimization:automatic") \
-  X(UNRECLAIMABLE, "memory:unreclaimable")
+  X(UNRECLAIMABLE, "memory:unreclaimable") \
+  X(LEAK_SUSPECTED, "leak:suspected")  \
+  X(LEAK_WITHDRAWN, "leak:withdrawn")  \
+  X(FD_WARNING, "fd:warning")
 
 typedef enum mg_event_kind {
 #define MG_EVENT_ENUM(id, name) MG_EVENT_##id,
@@ -101,11 +104,17 @@ typedef struct mg_event {
   uint32_t issues;       /* THRESHOLD: mg_issue bits */
   bool growth_is_heap;   /* RAPID_GROWTH: heap, else resident set */
   double mb_per_minute;  /* RAPID_GROWTH */
-  uint64_t count;        /* LEAK_*: value of the counter */
-  uint64_t threshold;    /* LEAK_*: what it passed */
+  uint64_t count;        /* LEAK_*: value of the counter; FD_WARNING: open
+                            descriptors */
+  uint64_t threshold;    /* LEAK_*: what it passed; FD_WARNING: the number to
+                            warn of */
+  uint64_t finding;      /* LEAK_*: number of a detector's finding (detector.h);
+                            0: a counter passed its threshold */
+  double growth_per_minute; /* LEAK_* with a finding: in the unit of its signal;
+                               FD_WARNING: descriptors, NaN if not known yet */
   uint64_t round;        /* OPTIMIZATION, UNRECLAIMABLE: number of the round of
                             the joined engine */
-  char counter[MG_COUNTER_KEY_BYTES]; /* LEAK_*: its key */
+  char counter[MG_COUNTER_KEY_BYTES]; /* LEAK_*: its key; "" with a finding */
   mg_sample sample;      /* the sample that raised it */
 } mg_event;
 

@@ -29,6 +29,11 @@ MG_API uint64_t mg_rss_bytes(void);
  *  if this C library cannot. */
 MG_API bool mg_trim_malloc(void);
 
+/** Bytes that malloc has given out and not got back, all threads; MG_ABSENT if this
+ *  C library does not count them (glibc does from 2.33 on). Some us, up to a
+ *  millisecond with a large heap; other threads wait as above. */
+MG_API uint64_t mg_malloc_bytes(void);
+
 /** Everything of a reading that the kernel knows; the heap fields stay
  *  MG_ABSENT. About 20 us. */
 MG_API void mg_read_process(mg_reading *out);

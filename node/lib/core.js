@@ -22,7 +22,19 @@ const HEAP_FRESH_MS = 20;
 const ARRAY_BUFFERS_FRESH_MS = 5000; // Node reads the resident set with them
 
 // What follows the sample in a row of monitorNextEvent().
-const EVENT_FIELDS = ['kind', 'severity', 'previous', 'issues', 'growthIsHeap', 'mbPerMinute', 'count', 'threshold', 'round'];
+const EVENT_FIELDS = [
+  'kind',
+  'severity',
+  'previous',
+  'issues',
+  'growthIsHeap',
+  'mbPerMinute',
+  'count',
+  'threshold',
+  'round',
+  'finding',
+  'growthPerMinute',
+];
 
 const eventRow = new Float64Array(LENGTH + EVENT_FIELDS.length);
 const running = new Set();
@@ -54,6 +66,7 @@ class Core {
     this.shedCallbacks = []; // (report) => void, when memory is unreclaimable
     this.onEvent = null; // (event) => void
     this.onPass = null; // (pressure) => void
+    this.onDetect = null; // () => void, after each pass: a leak detector may ask
     this.onChange = null; // () => void, the settings have changed
     this.closed = false;
     this.draining = false;
@@ -154,6 +167,7 @@ class Core {
     this.onPass?.(this.pressure);
     poolLife.press();
     this.drain();
+    this.onDetect?.();
   }
 
   /* ---- events ---------------------------------------------------------------- */

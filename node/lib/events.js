@@ -46,8 +46,16 @@ const payloads = {
     mbPerMinute: event.mbPerMinute,
     stats,
   }),
+  'leak:suspected': (event, stats) => findingOf(event, stats),
   'leak:warning': (event, stats) => leakOf(event, stats),
   'leak:critical': (event, stats) => leakOf(event, stats),
+  'leak:withdrawn': (event, stats) => findingOf(event, stats),
+  'fd:warning': (event, stats) => ({
+    count: event.count,
+    threshold: event.threshold,
+    growthPerMinute: event.growthPerMinute,
+    stats,
+  }),
   'level:changed': (event, stats) => ({
     level: named(native.levelNames, event.row[at.level]),
     previous: named(native.levelNames, event.previous),
@@ -64,8 +72,14 @@ const payloads = {
   'memory:unreclaimable': (event) => roundAt(event.round),
 };
 
+// `finding` is a number for Detector.finding().
+function findingOf(event, stats) {
+  return { finding: event.finding, growthPerMinute: event.growthPerMinute, stats };
+}
+
 function leakOf(event, stats) {
-  return { key: event.counter, count: event.count, threshold: event.threshold, stats };
+  const leak = { key: event.counter, count: event.count, threshold: event.threshold, stats };
+  return event.finding === 0 ? leak : { ...leak, ...findingOf(event, stats) };
 }
 
 /** Name and payload of an event of the core. */

@@ -186,6 +186,9 @@ static void gc_ended(void *isolate, int type, int flags, void *data) {
                           .collected = MG_ABSENT,
                           .kind = kind});
   if (kind < GC_COLLECTIONS) gc_tell_heap(self);
+  if (kind == GC_FULL)
+    mgn_detectors_collected(self, mgn_gc_live_bytes(self),
+                            now.wall_ns - began.wall_ns);
   if (kind == GC_FULL || kind == GC_MARKING)
     mgn_reclaim_ended(self, now.wall_ns - began.wall_ns, kind == GC_FULL, flags);
 }
@@ -327,6 +330,8 @@ static napi_value gc_record(napi_env env, napi_callback_info info) {
                         .cpu_ns = MG_ABSENT,
                         .collected = MG_ABSENT,
                         .kind = kind});
+  if (kind == GC_FULL)
+    mgn_detectors_collected(self, mgn_gc_live_bytes(self), wall_ns);
   return mgn_undefined(env);
 }
 

@@ -39,6 +39,7 @@ static void manager_unlink(mgn_manager *self) {
 
 /* The sampler does not write the page or wake us once the core is closed. */
 static void manager_close(napi_env env, mgn_manager *self) {
+  mgn_detector_end(self);
   mgn_reclaim_hurry(self->owner, 1);
   mg_manager_close(self->core);
   mgn_reclaim_hurry(self->owner, -1);
@@ -69,6 +70,12 @@ static void manager_finalize(napi_env env, void *data, void *hint) {
   if (self->core != NULL) mgn_manager_shut(env, self);
   mgn_env_release(self->owner);
   free(self);
+}
+
+mgn_manager *mgn_manager_peek(napi_env env, napi_value value) {
+  mgn_manager *self = mgn_unwrap(env, value, &manager_tag);
+
+  return self == NULL || self->core == NULL ? NULL : self;
 }
 
 mgn_manager *mgn_manager_of(napi_env env, napi_value value) {

@@ -212,6 +212,7 @@ struct mgn_manager {
   mgn_env *owner;
   mgn_manager *previous, *next; /* in owner->managers */
   mg_manager *core;             /* NULL once closed */
+  mg_detector *detector;        /* NULL: none is open */
   napi_ref page;                /* keeps the page's ArrayBuffer */
   napi_ref dispatch;            /* JS function that takes waiting events */
   _Atomic bool rung;            /* events wait since `dispatch` was called */
@@ -224,6 +225,8 @@ struct mgn_manager {
 
 /** The manager behind a handle [borrowed]. Throws if it is closed. */
 mgn_manager *mgn_manager_of(napi_env env, napi_value value);
+/** The same without throwing: NULL if it is none, or closed. */
+mgn_manager *mgn_manager_peek(napi_env env, napi_value value);
 /** Stops, removes temporary files, drops the rest; runs no JS. */
 void mgn_manager_shut(napi_env env, mgn_manager *self);
 /** Runs `work` with the JS functions `run` and `failed` in place. */
@@ -231,11 +234,20 @@ void mgn_manager_call(mgn_manager *self, mgn_call *call,
                       void (*work)(mgn_manager *self, void *ctx), void *ctx);
 napi_status mgn_manager_define(napi_env env, napi_value exports, void *data);
 
+/* ---- detector.c ---------------------------------------------------------- */
+
+/** A full collection ended. JS thread, also inside one. */
+void mgn_detectors_collected(mgn_env *env, uint64_t live_bytes,
+                             uint64_t wall_ns);
+/** Closes the manager's detector, if there is one. */
+void mgn_detector_end(mgn_manager *manager);
+napi_status mgn_detector_define(napi_env env, napi_value exports, void *data);
+
 /* ---- the other domains -------------------------------------------------- */
 
+napi_status mgn_census_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_leak_replay_define(napi_env env, napi_value exports,
                                    void *data);
-napi_status mgn_census_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_buffer_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_optimize_define(napi_env env, napi_value exports, void *data);

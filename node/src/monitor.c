@@ -15,6 +15,8 @@ enum {
   MONITOR_COUNT,
   MONITOR_THRESHOLD,
   MONITOR_ROUND,
+  MONITOR_FINDING,
+  MONITOR_GROWTH_PER_MINUTE,
   MONITOR_EVENT_VALUES
 };
 
@@ -150,6 +152,8 @@ static napi_value monitor_next_event(napi_env env, napi_callback_info info) {
   out[MONITOR_COUNT] = (double)event.count;
   out[MONITOR_THRESHOLD] = (double)event.threshold;
   out[MONITOR_ROUND] = (double)event.round;
+  out[MONITOR_FINDING] = (double)event.finding;
+  out[MONITOR_GROWTH_PER_MINUTE] = event.growth_per_minute;
   return mgn_text(env, event.counter);
 }
 

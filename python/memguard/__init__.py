@@ -71,11 +71,14 @@ if TYPE_CHECKING:
         temporary_gc_settings,
         unfreeze,
     )
+    from memguard._leak_detector import LeakDetector
     from memguard.connection_pool import (
         AsyncManagedConnectionPool,
         ManagedConnectionPool,
     )
+    from memguard.fd_watch import FdWatch
     from memguard.frame import FrameWindow
+    from memguard.leak import LeakCulprit, LeakFinding, assert_no_leak, find_leaks
     from memguard.optimizer import MemoryOptimizationService
     from memguard.pool import MemoryPool, ObjectPool, PooledArray, shared_pool
     from memguard.queue_memory import QueueMemory
@@ -96,8 +99,12 @@ _LAZY = {
     "temporary_gc_settings": "_gc_settings",
     "unfreeze": "_gc_settings",
     "AsyncManagedConnectionPool": "connection_pool",
+    "FdWatch": "fd_watch",
     "FrameWindow": "frame",
     "IndicatorCache": "reuse",
+    "LeakCulprit": "leak",
+    "LeakDetector": "_leak_detector",
+    "LeakFinding": "leak",
     "ManagedConnectionPool": "connection_pool",
     "MemoryOptimizationService": "optimizer",
     "MemoryPool": "pool",
@@ -108,7 +115,9 @@ _LAZY = {
     "ResourceType": "resource",
     "ReusePool": "reuse",
     "RingBuffer": "reuse",
+    "assert_no_leak": "leak",
     "cache_stats": "_caches",
+    "find_leaks": "leak",
     "pool_stats": "_caches",
     "register_cache": "_caches",
     "register_pool": "_caches",
@@ -127,12 +136,16 @@ __all__ = [
     "ConflictError",
     "EncodingError",
     "ExistsError",
+    "FdWatch",
     "ForeignError",
     "FrameWindow",
     "GCTuner",
     "HostError",
     "IndicatorCache",
     "InvalidError",
+    "LeakCulprit",
+    "LeakDetector",
+    "LeakFinding",
     "ManagedConnectionPool",
     "MemguardError",
     "MemoryLeakDetected",
@@ -158,7 +171,9 @@ __all__ = [
     "SystemCallError",
     "WaitTimeoutError",
     "apply_gc_profile",
+    "assert_no_leak",
     "cache_stats",
+    "find_leaks",
     "freeze",
     "freeze_before_fork",
     "load_config",

@@ -16,6 +16,7 @@ from memguard._core_encoding import encode_base64 as encode_base64
 from memguard._core_encoding import encode_utf8 as encode_utf8
 from memguard._core_encoding import encode_utf8_into as encode_utf8_into
 from memguard._core_encoding import pooled_copy as pooled_copy
+from memguard._core_leak import Detector as Detector
 from memguard._core_pool import Pool as Pool
 from memguard._core_pool import PooledBuffer as PooledBuffer
 from memguard._core_pool import PooledBufferWriter as PooledBufferWriter
@@ -91,6 +92,9 @@ class BrokenConnectionError(MemguardError, ConnectionError):
 
 class MemoryLeakDetected(MemguardError, AssertionError):  # noqa: N818 - a verdict
     """What was run leaks memory; the message says what grew, and how fast."""
+
+    findings: list[Any]
+    """A memguard.leak.LeakFinding for each kind of thing that grew."""
 
 def rss_bytes() -> int | None:
     """Resident set of this process in bytes, read now; None without /proc."""
@@ -461,6 +465,8 @@ def leak_replay(
 ) -> list[tuple[Any, ...]]: ...
 def _allocator_install() -> bool: ...
 def _allocator_read() -> dict[str, int | None]: ...
+def _malloc_bytes() -> int | None: ...
+def _trim_malloc() -> bool: ...
 def _fork_prepare() -> None: ...
 def _fork_parent() -> None: ...
 def _fork_child() -> None: ...

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from memguard._caches import Registration
+    from memguard._leak_detector import LeakDetector
     from memguard.config import Path
     from memguard.pool import MemoryPool
     from memguard.tuning import GCTuner
@@ -182,6 +183,12 @@ class ResourceManager(_core.Manager, _life.Closing):
     def gc_tuner(self) -> GCTuner:
         """The GCTuner of the monitor; see MemoryMonitor.gc_tuner."""
         return self.memory_monitor.gc_tuner
+
+    @property
+    def leak_detector(self) -> LeakDetector:
+        """The LeakDetector of the monitor, which runs while the manager does unless
+        leak_detection is off; see MemoryMonitor.leak_detector."""
+        return self.memory_monitor.leak_detector
 
     def get_memory_pressure(self) -> float:
         """The pressure now, 0.0 (none) to 1.0; runs waiting callbacks."""
@@ -349,6 +356,7 @@ class ResourceManager(_core.Manager, _life.Closing):
             self.buffer_manager._give_up()
             if self.memory_monitor._pool is not None:
                 self.memory_monitor._pool.close()
+            self.memory_monitor._end_detector()
             self._close()
 
     def __del__(self) -> None:

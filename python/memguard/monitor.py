@@ -6,7 +6,7 @@ import gc
 import time
 from _thread import RLock, allocate_lock
 
-from memguard import _core, _life, _log, _pauses, _reclaim
+from memguard import _core, _leak_watch, _life, _log, _pauses, _reclaim
 from memguard._core import (
     ConfigTypeError,
     ConflictError,
@@ -34,7 +34,7 @@ _FULL_PRESSURE = 0.9
 _HAS_STAR_ARGS = 0x04  # inspect.CO_VARARGS; inspect is slow to import
 
 
-class MemoryMonitor(_reclaim.Reclaiming, Emitter):
+class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
     """Watches the process. One background thread serves all monitors of it.
 
     Samples are taken in the background and when the program asks; what follows
@@ -46,9 +46,10 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
     arguments. Usable alone.
 
     Events: monitoring:started, monitoring:stopped, stats:collected,
-    threshold:exceeded, trend:rapid-growth, leak:warning, leak:critical,
-    level:changed, pressure, optimization:automatic (a round as
-    get_reclaim_history() tells it), memory:unreclaimable.
+    threshold:exceeded, trend:rapid-growth, leak:suspected, leak:warning,
+    leak:critical, leak:withdrawn, fd:warning (see LeakDetector), level:changed,
+    pressure, optimization:automatic (a round as get_reclaim_history() tells it),
+    memory:unreclaimable.
     """
 
     pressure_callbacks: list[Callable[..., object]]
@@ -88,6 +89,7 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
         self._relieved = 0  # number of the sample that buffers were flushed for
         self._tuner: GCTuner | None = None
         self._is_tuned = False  # by the setting
+        self._set_up_watch()
         self._pool: MemoryPool | None = None  # the manager's
         self._renew_locks()
 
@@ -125,14 +127,10 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
         if self._tuner is not None:
             self._tuner._configure(settings)
 
-    def _tick(self) -> None:
-        """Called on memguard's thread."""
-        if self._tuner is not None:
-            self._tuner._tick()
-
     def _start(self) -> None:
         super()._start()
         self._follow_auto_tune()
+        self._follow_leak_detection()
 
     def _stop(self) -> None:
         super()._stop()
@@ -180,6 +178,7 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
             self._begin()
         else:
             self._follow_auto_tune()
+        self._follow_leak_detection()
 
     def _get(self, path: str) -> float:
         return self._read_settings().get(path)
@@ -316,8 +315,11 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
             pressure = event["sample"].pressure
             for callback in tuple(self.pressure_callbacks):
                 self._call(callback, *((pressure,) if _takes_one(callback) else ()))
-        if self._listeners.get(name) and not self.closed:
-            self._emit(name, payload_of(event, self._read_settings()))
+        is_heard = self._listeners.get(name) or self._is_for_detector(event)
+        if is_heard and not self.closed:
+            payload = payload_of(event, self._read_settings())
+            self._tell_detector(event, payload)
+            self._emit(name, payload)
 
     def _call(self, callback: Callable[..., object], *args: object) -> None:
         try:
@@ -522,6 +524,7 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
         _pauses.forget(self)
         _reclaim.forget(self)
         if self._buffers is None:
+            self._end_detector()
             _life.remove(self)
             self._close()
 
@@ -541,12 +544,16 @@ class MemoryMonitor(_reclaim.Reclaiming, Emitter):
     def _at_exit(self) -> None:
         if self._tuner is not None:
             self._tuner.stop()
+        if self._detector is not None:
+            self._detector._at_exit()
         self._close()
 
     def _after_fork_in_child(self) -> None:
         self._renew_locks()
         if self._tuner is not None:
             self._tuner._after_fork_in_child()
+        if self._detector is not None:
+            self._detector._after_fork_in_child()
         self._after_fork()
         while self._next_event() is not None:
             pass  # what waited is the parent's

@@ -5,6 +5,8 @@ Everything is about memory; nothing of the program's data gets in here.
 
 from __future__ import annotations
 
+from math import isnan
+
 from memguard._core import Sample, Settings
 
 TYPE_CHECKING = False
@@ -116,6 +118,29 @@ def _leak(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
+def _finding(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    return {
+        "finding": event["finding"],
+        "growth_per_minute": event["growth_per_minute"],
+        "stats": stats_of(event["sample"], settings),
+    }
+
+
+def _leak_or_finding(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    leak = _leak(event, settings)
+    return {**leak, **_finding(event, settings)} if event["finding"] else leak
+
+
+def _descriptors(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    growth = event["growth_per_minute"]
+    return {
+        "count": event["count"],
+        "threshold": event["threshold"],
+        "growth_per_minute": None if isnan(growth) else growth,
+        "stats": stats_of(event["sample"], settings),
+    }
+
+
 def _level(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {
         "level": event["sample"].level,
@@ -154,8 +179,11 @@ _PAYLOADS: dict[str, Callable[[dict[str, Any], Settings], dict[str, Any]]] = {
     "stats:collected": _stats,
     "threshold:exceeded": _threshold,
     "trend:rapid-growth": _growth,
-    "leak:warning": _leak,
-    "leak:critical": _leak,
+    "leak:suspected": _finding,
+    "leak:warning": _leak_or_finding,
+    "leak:critical": _leak_or_finding,
+    "leak:withdrawn": _finding,
+    "fd:warning": _descriptors,
     "level:changed": _level,
     "pressure": _pressure,
     "optimization:automatic": _round,

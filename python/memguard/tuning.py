@@ -156,7 +156,7 @@ class GCTuner:
         self._trial = Trial(self._core, seconds, is_hasty=is_hasty)
         _core._gc_observe()
         monitor._attach_tuner(self)
-        monitor._set_tick(_TICK_MS)
+        monitor._want_tick("tuner", _TICK_MS)
         _running = ref(self)
         self._is_running = True
 
@@ -178,7 +178,7 @@ class GCTuner:
         self._job = ""
         monitor = self._monitor()
         if monitor is not None and not monitor.closed:
-            monitor._set_tick(0.0)
+            monitor._want_tick("tuner", 0.0)
         if not restore or _life.is_exiting():
             return
         if gc.get_threshold() == self._applied:
@@ -370,7 +370,7 @@ class GCTuner:
     def _set_tick(self, monitor: MemoryMonitor, every_ms: float) -> None:
         if every_ms != self._tick_ms:
             self._tick_ms = every_ms
-            monitor._set_tick(every_ms)
+            monitor._want_tick("tuner", every_ms)
 
     def _judge(
         self, monitor: MemoryMonitor, core: _core.Tuner, now_ms: float, live: int

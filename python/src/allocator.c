@@ -268,15 +268,13 @@ static bool allocator_sees_objects(void) {
 }
 
 static void allocator_note_base(void) {
+  uint64_t given_bytes = mg_malloc_bytes();
   mg_heap heap;
 
   mgpy_heap_read(&heap);
   if (heap.total_bytes != MG_ABSENT)
     atomic_store(&allocator_arena_bytes, (int64_t)heap.total_bytes);
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-  struct mallinfo2 info = mallinfo2();
-  allocator_base_bytes = (int64_t)(info.uordblks + info.hblkhd);
-#endif
+  if (given_bytes != MG_ABSENT) allocator_base_bytes = (int64_t)given_bytes;
 }
 
 static void allocator_wrap(void) {
@@ -407,7 +405,28 @@ static PyObject *allocator_py_read(PyObject *module, PyObject *unused) {
                        mgpy_number(bytes.arena_bytes));
 }
 
+/* _malloc_bytes(): given out by malloc; None where not counted. */
+static PyObject *allocator_malloc_bytes(PyObject *module, PyObject *unused) {
+  (void)module;
+  (void)unused;
+  return mgpy_number(mg_malloc_bytes());
+}
+
+/* _trim_malloc(): whether free pages could be given back. */
+static PyObject *allocator_trim_malloc(PyObject *module, PyObject *unused) {
+  bool was_trimmed;
+  (void)module;
+  (void)unused;
+
+  Py_BEGIN_ALLOW_THREADS
+  was_trimmed = mg_trim_malloc();
+  Py_END_ALLOW_THREADS
+  return PyBool_FromLong(was_trimmed);
+}
+
 PyMethodDef mgpy_allocator_methods[] = {
+    {"_trim_malloc", allocator_trim_malloc, METH_NOARGS, NULL},
+    {"_malloc_bytes", allocator_malloc_bytes, METH_NOARGS, NULL},
     {"_allocator_install", allocator_py_install, METH_NOARGS, NULL},
     {"_allocator_read", allocator_py_read, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};

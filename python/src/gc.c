@@ -17,6 +17,7 @@
 
 #define GC_SECONDS 60u /* window of longest_per_second_p95_ms */
 #define GC_NS_PER_MS 1e6
+#define GC_OLDEST 2u /* the generation whose collection is a full one */
 /* Reading a thread's CPU clock is a system call, dearer than most collections:
  * of one shorter than this the wall time is taken for it, too much by at most
  * as much. */
@@ -102,8 +103,10 @@ static void gc_stopped(mgpy_state *state, PyObject *info) {
                                            : MG_PAUSE_KINDS - 1;
   mg_pauses_record(gc->pauses, &pause);
   atomic_fetch_add(&gc->count, 1);
-  if (pause.kind == MG_PAUSE_KINDS - 1)
+  if (pause.kind == GC_OLDEST) {
     mgpy_allocator_collected(atomic_load(&state->reclaim.listener));
+    mgpy_detectors_collected(state, pause.wall_ns);
+  }
   long_ns = atomic_load_explicit(&gc->long_ns, memory_order_relaxed);
   if (long_ns != 0 && pause.wall_ns > long_ns) gc_note_long(gc, &pause);
 }

@@ -98,6 +98,13 @@ typedef struct mgpy_reclaim {
 
 typedef struct mgpy_pools mgpy_pools; /* pool_parts.h */
 
+/* Open leak detectors of one interpreter (detector.c). */
+typedef struct mgpy_detectors {
+  pthread_mutex_t lock;
+  struct mgpy_detector *first;
+  _Atomic int count; /* read without the lock */
+} mgpy_detectors;
+
 typedef struct mgpy_state {
   PyObject *error_base;            /* MemguardError */
   PyObject *errors[MGPY_STATUSES]; /* by mg_status; [MG_OK] is NULL */
@@ -114,6 +121,7 @@ typedef struct mgpy_state {
   PyTypeObject *pooled_type;
   PyTypeObject *writer_type;
   PyTypeObject *census_type;
+  PyTypeObject *detector_type;
   PyObject *levels[MG_LEVELS];   /* names, interned */
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
@@ -125,6 +133,7 @@ typedef struct mgpy_state {
   mgpy_roll roll;
   void *lists; /* of the collector; NULL: not known (census_walk.c) */
   int walks;   /* of them, under way */
+  mgpy_detectors detectors;
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -412,6 +421,15 @@ int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);
 int mgpy_add_tuner(PyObject *module, mgpy_state *state); /* tune.c */
 int mgpy_add_roll(PyObject *module, mgpy_state *state);  /* roll.c */
+
+/* ---- detector.c --------------------------------------------------------- */
+
+int mgpy_add_detector(PyObject *module, mgpy_state *state);
+/** A full collection ended. No allocation, waits for nothing: inside a
+ *  collector's callback. */
+void mgpy_detectors_collected(mgpy_state *state, uint64_t wall_ns);
+/** In a forked child. */
+void mgpy_detectors_after_fork(mgpy_state *state);
 
 /* ---- optimize.c --------------------------------------------------------- */
 

@@ -95,6 +95,7 @@ static PyObject *module_fork_child(PyObject *module, PyObject *unused) {
   mgpy_reclaim_after_fork(&state->reclaim);
   mgpy_pools_after_fork(state);
   state->walks = 0; /* by threads that did not come along */
+  mgpy_detectors_after_fork(state);
   mg_fork_child();
   Py_RETURN_NONE;
 }
@@ -148,7 +149,7 @@ static int module_exec(PyObject *module) {
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
       mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner, mgpy_add_roll,
-      mgpy_add_pools, mgpy_add_encoding, mgpy_add_census};
+      mgpy_add_pools, mgpy_add_encoding, mgpy_add_census, mgpy_add_detector};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;
@@ -169,7 +170,7 @@ static int module_exec(PyObject *module) {
   X(settings_type) X(sample_type) X(monitor_type) X(buffer_type) \
   X(buffers_type) X(manager_type) X(level_tracker_type) \
   X(policy_type) X(tuner_type) X(pool_type) X(pooled_type) \
-  X(writer_type) X(census_type)
+  X(writer_type) X(census_type) X(detector_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   mgpy_state *state = PyModule_GetState(module);

@@ -370,13 +370,15 @@ static PyObject *monitor_issues(uint32_t issues) {
 
 static PyObject *monitor_event(mgpy_state *state, const mg_event *event) {
   return Py_BuildValue(
-      "{s:s,s:s,s:O,s:N,s:s,s:d,s:K,s:K,s:s,s:N,s:N}", "event",
+      "{s:s,s:s,s:O,s:N,s:s,s:d,s:K,s:K,s:K,s:d,s:s,s:N,s:N}", "event",
       mg_event_name(event->kind), "severity", mg_health_name(event->severity),
       "previous", state->levels[event->previous], "issues",
       monitor_issues(event->issues), "series",
       event->growth_is_heap ? "heap" : "rss", "mb_per_minute",
       event->mb_per_minute, "count", (unsigned long long)event->count,
-      "threshold", (unsigned long long)event->threshold, "counter",
+      "threshold", (unsigned long long)event->threshold, "finding",
+      (unsigned long long)event->finding, "growth_per_minute",
+      event->growth_per_minute, "counter",
       event->counter, "sample", mgpy_sample_new(state, &event->sample), "round",
       mgpy_round_find(state, event->round));
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import leak_cases_bus
+import leak_cases_detector
 import leak_cases_pool
 import leak_cases_reuse
 import leaks_census
@@ -474,6 +475,8 @@ SLOW_CASES |= leaks_optimizer.SLOW_CASES | leaks_tuning.SLOW_CASES
 CASES |= leaks_census.CASES
 SLOW_CASES |= leaks_census.SLOW_CASES
 
+CASES |= leak_cases_detector.CASES
+SLOW_CASES |= leak_cases_detector.SLOW_CASES
 CASES |= leak_cases_bus.CASES | leak_cases_reuse.CASES | leak_cases_pool.CASES
 
 
@@ -538,6 +541,9 @@ def test_every_public_name_is_called() -> None:
         memguard.PooledBufferWriter,
         memguard.ObjectPool,
         memguard.FrameWindow,
+        memguard.LeakDetector,
+        memguard.LeakFinding,
+        memguard.FdWatch,
     ]
     public = {
         f"{cls.__name__}.{name}"

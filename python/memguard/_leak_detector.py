@@ -1,0 +1,460 @@
+"""LeakDetector: watches a program that runs, and says what leaks and who it is.
+
+What decides is the core's (leak.h, detector.h). Here is what only Python can do when
+the core asks for it, on suspicion: a full collection, a count of objects by type, who
+refers to them, a short trace of allocations.
+"""
+
+from __future__ import annotations
+
+import gc
+from _thread import allocate_lock, get_ident
+from _weakref import ref
+from time import monotonic, perf_counter
+
+from memguard import _core, _gc_settings, _life
+from memguard._core import ClosedError, InvalidError
+from memguard._emitter import Emitter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from memguard._core import Settings
+    from memguard._leak_finding import LeakFinding
+    from memguard.census import Census
+    from memguard.monitor import MemoryMonitor
+
+EVENTS = (
+    "leak:suspected",
+    "leak:warning",
+    "leak:critical",
+    "leak:withdrawn",
+    "fd:warning",
+)
+
+_ANSWERS = ("collect", "census_base", "census", "trace_start", "trace_stop")
+_BLOCKS_OF_WINDOW = 16  # as in leak.h
+_TICK_LONGEST_MS = 1000.0
+_TICK_SHORTEST_MS = 20.0
+_SAMPLE_SHORTEST_MS = 10.0
+_GRACE_S = 1.0  # that the main thread gets to collect
+_CULPRITS = 8
+_REFERRERS = 20  # objects looked at
+_HOLDERS_KEPT = 32  # types whose holders are remembered
+_ROUNDS = 8  # of requests that check() answers at most
+
+
+class LeakDetector(_core.Detector, _life.Closing, Emitter):
+    """Finds what grows without end: memory of Python's heap and beside it, blocks,
+    descriptors, threads, mappings, rentals, object counters.
+
+        with memguard.LeakDetector() as detector:
+            detector.on("leak:warning", lambda event: print(event["finding"]))
+            serve()
+        print(detector.report())
+
+    A finding is a suspect first (no alarm), likely when twice the time shows the
+    same growth (leak:warning), confirmed when four times do, or a type, a descriptor
+    or a mapping explains half of it; critical when the limit is near. When the growth
+    stops it is withdrawn. At default settings a leak of 1 % of the limit a minute is
+    likely within 5 minutes. Caches that still fill look like leaks until they stop.
+
+    On suspicion, never periodically, garbage may be collected (leak_collect_ms),
+    objects are counted by type, twice, and looked at for who refers to them
+    (leak_census), in slices of a few ms on memguard's own thread; with leak_trace
+    allocations are traced for a short while, which slows the program meanwhile.
+
+    `monitor`: a running MemoryMonitor to join, which may have one detector; its
+    listeners get the events, too. None: one of its own, which tells events on
+    memguard's thread. `config`, `settings`: settings of the monitor, those of section
+    "leak" above all (leak_window, time_scale, fd_warning_count, ...).
+
+    Starts at once. Any thread. Raises as MemoryMonitor; ExistsError if `monitor` has
+    a detector.
+
+    Events: leak:suspected, leak:warning, leak:critical, leak:withdrawn with `signal`
+    (also as `key`), `count` (its value), `growth_per_minute`, `finding` (as
+    LeakFinding.as_dict() tells it) and `stats`; fd:warning with `count`, `threshold`,
+    `growth_per_minute` (None: not known yet) and `stats`.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        *,
+        monitor: MemoryMonitor | None = None,
+        **settings: Any,
+    ) -> None:
+        Emitter.__init__(self, EVENTS)
+        self._renew_locks()
+        self._own: MemoryMonitor | None = None
+        self._is_joined = False
+        self._errors = 0
+        self._clear()
+        if monitor is None:
+            monitor = self._own = _make_monitor(config, settings)
+        else:
+            for given in (config, settings):
+                if given:
+                    monitor.update_config(given)
+        self._monitor = ref(monitor)
+        try:
+            self._open(monitor, _ANSWERS)
+        except BaseException:
+            if self._own is not None:
+                self._own.close()
+            raise
+        self._is_joined = True
+        _core._allocator_install()
+        monitor._attach_detector(self)
+        self._configure(monitor._read_settings())
+
+    def _renew_locks(self) -> None:
+        self._turn = allocate_lock()
+
+    def _clear(self) -> None:
+        self._base: Census | None = None
+        self._asked_at = 0.0  # when the main thread was asked to collect; 0: it was not
+        self._grace_s = _GRACE_S
+        self._next = 0.0
+        self._is_tracing = False
+        self._holders: dict[str, tuple[str, ...]] = {}
+        self._untracked = 0
+
+    # ---- start and stop ----------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it watches: started, leak_detection is on and samples are taken."""
+        monitor = self._monitor()
+        return self._active and monitor is not None and monitor.is_monitoring
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can no longer be used."""
+        return self._closed
+
+    def start(self) -> None:
+        """Watches again after stop(), from the beginning. Raises ClosedError."""
+        if self.closed:
+            raise ClosedError("LeakDetector is closed")
+        if not self._active:
+            self._set_active(True)
+        if self._own is not None:
+            self._own.start_monitoring()
+
+    def stop(self) -> None:
+        """Watches no more; what was found can still be read. Idempotent."""
+        if self.closed:
+            return
+        self._set_active(False)
+        self._stop_tracing()
+        if self._own is not None:
+            self._own.stop_monitoring()
+
+    def close(self) -> None:
+        """Ends it, and a monitor of its own. Idempotent."""
+        monitor = self._monitor()
+        self._stop_tracing()
+        self._close()
+        if self._is_joined and monitor is not None:
+            self._is_joined = False
+            monitor._attach_detector(None)
+        if self._own is not None:
+            self._own.close()
+
+    def _at_exit(self) -> None:
+        self._stop_tracing()
+
+    def _after_fork_in_child(self) -> None:
+        self._renew_locks()
+        self._clear()
+
+    def _configure(self, settings: Settings) -> None:
+        """Looks for requests some times in each block of the smallest window."""
+        monitor = self._monitor()
+        if monitor is None or self.closed:
+            return
+        block_ms = _block_ms(settings)
+        self._grace_s = min(_GRACE_S, max(block_ms / 2000, 0.05))
+        monitor._want_tick(
+            "detector", min(max(block_ms / 4, _TICK_SHORTEST_MS), _TICK_LONGEST_MS)
+        )
+
+    # ---- what was found ----------------------------------------------------
+
+    @property
+    def findings(self) -> list[LeakFinding]:
+        """What leaks now, the worst first: critical, confirmed, likely, suspect.
+        Raises ClosedError."""
+        from memguard._leak_finding import rank_of
+
+        return sorted(map(self._made, self._findings()), key=rank_of)
+
+    def _made(self, row: dict[str, Any]) -> LeakFinding:
+        from memguard._leak_finding import finding_of
+
+        untracked = self._untracked if row["signal"] in ("heap", "blocks") else 0
+        return finding_of(row, self._holders, untracked)
+
+    def report(self) -> str:
+        """The findings as text: type, place or descriptor, the growth, and the next
+        command to run. "no leak found" if there are none."""
+        from memguard._leak_finding import text_of
+
+        return text_of(self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: `leak_detection`, a row per finding with type, severity,
+        growth_rate (per minute) and more; `running`; `errors`."""
+        return {
+            "leak_detection": [finding.as_dict() for finding in self.findings],
+            "running": self.is_running,
+            "errors": self._errors,
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """samples, collections, wide (readings), findings, withdrawn, alarms: counts
+        so far; private_bytes, native_bytes, sockets, pipes, files, others, mappings:
+        of the last wide reading, None if not known; wide_ms: what it took."""
+        return self._stats()
+
+    @property
+    def errors(self) -> int:
+        """Failures inside that were survived; the first of a kind is logged."""
+        return self._errors
+
+    def check(self) -> list[LeakFinding]:
+        """Reads, judges and does what is asked for now, in this thread: some ms, more
+        if a census is due. Tells events. Returns the findings. Raises ClosedError."""
+        self._check()
+        if self._turn.acquire(False):
+            try:
+                for _ in range(_ROUNDS):
+                    if not self._has_request:
+                        break
+                    self._answer(here=True)
+            finally:
+                self._turn.release()
+        monitor = self._monitor()
+        if monitor is not None:
+            monitor._deliver()
+        return self.findings
+
+    def tell(self, signal: str, value: int | None) -> None:
+        """Tells a number that only the program knows: "connections" or "handles"
+        that are open. Counts until told anew; None: not known. Raises InvalidError."""
+        if signal not in ("connections", "handles"):
+            raise InvalidError(
+                f'signal is {signal!r}, allowed: "connections", "handles"'
+            )
+        self._tell(signal, value)
+
+    def _hears(self, event: dict[str, Any]) -> bool:
+        """Whether listeners of its own are to be told an event of the monitor."""
+        name = event["event"]
+        is_mine = name == "fd:warning" or (name in EVENTS and event["finding"] != 0)
+        return is_mine and bool(self._listeners.get(name))
+
+    def _fill_in(self, event: dict[str, Any], payload: dict[str, Any]) -> None:
+        """Fills in what an event tells; called by the monitor."""
+        number = event["finding"]
+        row = self._finding(number) if number and not self.closed else None
+        if row is None:
+            return
+        finding = self._made(row)
+        payload["signal"] = payload["key"] = finding.signal
+        payload["count"] = row["latest"]
+        payload["threshold"] = None
+        payload["finding"] = finding.as_dict()
+
+    # ---- doing what is asked for -------------------------------------------
+
+    def _tick(self) -> None:
+        """Called on memguard's thread."""
+        now = monotonic()
+        if now < self._next or not self._turn.acquire(False):
+            return
+        try:
+            if not self.closed and self._active:
+                self._answer(here=False)
+        except ClosedError:
+            pass  # meanwhile, by another thread
+        except Exception:
+            self._errors += 1
+            self._complaints.failed("answer", "looking for leaks failed")
+        else:
+            self._complaints.worked("answer")
+        finally:
+            self._turn.release()
+
+    def _answer(self, *, here: bool) -> None:
+        """`here`: this thread is the program's and may collect. One request that
+        fails leaves the others."""
+        if self._asked_at and monotonic() - self._asked_at >= self._grace_s:
+            self._collect()
+        if self._is_tracing:
+            self._bound_trace()
+        names, signal = self._request()
+        for name in names:
+            try:
+                self._do(name, signal, here)
+            except ClosedError:
+                return  # meanwhile, by another thread
+            except Exception:
+                self._errors += 1
+                self._complaints.failed(name, "looking for who leaks (%s) failed", name)
+            else:
+                self._complaints.worked(name)
+
+    def _do(self, name: str, signal: str, here: bool) -> None:
+        if name == "collect":
+            self._ask_to_collect(here)
+        elif name == "census_base":
+            self._base = _census()
+        elif name == "census":
+            self._compare(signal)
+        elif name == "trace_start":
+            self._start_tracing()
+        elif name == "trace_stop":
+            self._tell_sites(signal)
+
+    def _ask_to_collect(self, here: bool) -> None:
+        """Finalizers may belong to the main thread, so it is asked first."""
+        if not gc.isenabled() or _gc_settings.blocks_active():
+            return  # the program wants none now
+        from threading import main_thread  # slow to import
+
+        if here or get_ident() == main_thread().ident:
+            self._collect()
+            return
+        self._asked_at = monotonic()
+        if not _core._call_in_main(self._collect):
+            self._collect()
+
+    def _collect(self) -> None:
+        self._asked_at = 0.0
+        monitor = self._monitor()
+        if monitor is None or monitor.closed:
+            return
+        began = perf_counter()
+        gc.collect()
+        monitor._spent((perf_counter() - began) * 1000)
+
+    def _compare(self, signal: str) -> None:
+        before, self._base = self._base, None
+        if before is None:
+            return
+        from memguard._leak_finding import attributed
+        from memguard.census import UNTRACKED, census_difference
+
+        found = census_difference(before, _census(), limit=2 * _CULPRITS)
+        # That blocks grow which are no objects says how, not who: it explains
+        # nothing to the core.
+        self._untracked = sum(one.growth for one in found if one.name == UNTRACKED)
+        rows = [
+            (one.kind, one.name, one.growth, one.growth_bytes, one.count, one.share)
+            for one in found
+            if one.growth > 1 and one.name != UNTRACKED and not _is_ours(one.name)
+        ]
+        culprits = attributed(rows)[:_CULPRITS]
+        self._culprits(signal, culprits)
+        if culprits:
+            self._look_for_holders(culprits[0][1])
+
+    def _look_for_holders(self, name: str) -> None:
+        from memguard.census import referrers
+
+        try:
+            holders = referrers(name, _REFERRERS)
+        except _core.AbsentError:
+            return  # not on this Python
+        if len(self._holders) >= _HOLDERS_KEPT:
+            self._holders.clear()
+        self._holders[name] = tuple(holder.path for holder in holders)
+
+    # ---- tracing -----------------------------------------------------------
+
+    def _start_tracing(self) -> None:
+        import tracemalloc
+
+        if tracemalloc.is_tracing() or not _core.census_is_alone():
+            return  # the program's own, or tracing could end the process
+        tracemalloc.start(1)
+        self._is_tracing = True
+
+    def _bound_trace(self) -> None:
+        """Ends it early when it takes too much, or cannot go on."""
+        import tracemalloc
+
+        from memguard import census
+
+        if not tracemalloc.is_tracing():  # the program stopped it
+            self._is_tracing = False
+        elif (
+            tracemalloc.get_tracemalloc_memory() > census._WINDOW_MOST_BYTES
+            or not _core.census_is_alone()
+        ):
+            self._stop_tracing()
+
+    def _stop_tracing(self) -> None:
+        if not self._is_tracing:
+            return
+        import tracemalloc
+
+        self._is_tracing = False
+        tracemalloc.stop()
+
+    def _tell_sites(self, signal: str) -> None:
+        if not self._is_tracing:
+            return
+        from memguard import census
+
+        try:
+            sites = census._grown_sites({}, census._sites())
+        finally:
+            self._stop_tracing()
+        self._culprits(
+            signal,
+            [
+                (one.kind, one.name, one.growth, one.growth_bytes, one.count, one.share)
+                for one in sites[:_CULPRITS]
+            ],
+        )
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("memguard.")
+
+
+def _census() -> Census:
+    from memguard.census import census
+
+    return census()
+
+
+def _block_ms(settings: Settings) -> float:
+    """How long a block of the smallest window takes."""
+    window_ms = settings.get("leak.leak_window")
+    return window_ms / settings.get("leak.time_scale") / _BLOCKS_OF_WINDOW
+
+
+def _make_monitor(
+    config: Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> MemoryMonitor:
+    """One that samples often enough for the time scale, and tells by itself."""
+    from memguard.monitor import MemoryMonitor
+
+    monitor = MemoryMonitor(config)
+    try:
+        monitor.update_config({"background_callbacks": True, **settings})
+        current = monitor._read_settings()
+        every_ms = max(_SAMPLE_SHORTEST_MS, _block_ms(current) / 4)
+        if every_ms < current.get("memory.sample_interval"):
+            monitor.update_config({"memory": {"sample_interval_ms": every_ms}})
+    except BaseException:
+        monitor.close()
+        raise
+    return monitor

@@ -1,0 +1,84 @@
+"""The part of MemoryMonitor that looks for leaks, and what is called regularly."""
+
+from __future__ import annotations
+
+from memguard import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from memguard import _log
+    from memguard._leak_detector import LeakDetector
+    from memguard.buffer import BufferManager
+    from memguard.tuning import GCTuner
+
+
+class Watching(_core.Monitor):
+    """Has a LeakDetector, and calls it and the tuner on memguard's thread."""
+
+    _tuner: GCTuner | None
+    _buffers: BufferManager | None
+    _complaints: _log.Complaints
+
+    def _set_up_watch(self) -> None:
+        self._detector: LeakDetector | None = None
+        self._ticks: dict[str, float] = {}
+
+    def _want_tick(self, who: str, every_ms: float) -> None:
+        """Has _tick() called at least that often; 0: `who` needs none."""
+        self._ticks[who] = every_ms
+        wanted = [ms for ms in self._ticks.values() if ms > 0]
+        self._set_tick(min(wanted, default=0.0))
+
+    def _tick(self) -> None:
+        """Called on memguard's thread."""
+        if self._tuner is not None:
+            self._tuner._tick()
+        if self._detector is not None:
+            self._detector._tick()
+
+    @property
+    def leak_detector(self) -> LeakDetector:
+        """Its LeakDetector, made when first asked for; one that was closed is made
+        anew. Raises ClosedError."""
+        detector = self._detector
+        if detector is None or detector.closed:
+            from memguard._leak_detector import LeakDetector
+
+            detector = LeakDetector(monitor=self)  # type: ignore[arg-type]
+        return detector
+
+    def _attach_detector(self, detector: LeakDetector | None) -> None:
+        self._detector = detector
+        if detector is None and not self.closed:
+            self._want_tick("detector", 0.0)
+
+    def _follow_leak_detection(self) -> None:
+        """A manager looks for leaks while it runs, unless told not to."""
+        wanted = self._buffers is not None and self._read_settings().get(
+            "leak.leak_detection"
+        )
+        if self._detector is not None:
+            self._detector._configure(self._read_settings())
+        elif wanted and self.is_monitoring and not self.closed:
+            try:
+                self.leak_detector  # noqa: B018
+            except Exception:
+                self._complaints.failed("detector", "leaks are not looked for")
+
+    def _end_detector(self) -> None:
+        if self._detector is not None:
+            self._detector.close()
+
+    def _is_for_detector(self, event: dict[str, Any]) -> bool:
+        return self._detector is not None and self._detector._hears(event)
+
+    def _tell_detector(self, event: dict[str, Any], payload: dict[str, Any]) -> None:
+        """Has it fill in what it found, and tell its own listeners."""
+        detector = self._detector
+        if detector is None:
+            return
+        detector._fill_in(event, payload)
+        if detector._hears(event):
+            detector._emit(event["event"], payload)

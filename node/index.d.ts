@@ -175,6 +175,33 @@ export interface Settings {
   };
   readonly thresholds: Thresholds;
   readonly pool: PoolSettings;
+  readonly leak: LeakSettings;
+}
+
+/** How leaks are looked for. */
+export interface LeakSettings {
+  /** Whether a ResourceManager looks for leaks while it runs. Default true. */
+  readonly leakDetection: boolean;
+  /** What the detector divides each of its times by; for tests. 1 to 1e6, default 1. */
+  readonly timeScale: number;
+  /** The shortest time in which growth is judged, seconds. Default 240. */
+  readonly leakWindow: number;
+  /** Time after the start in which growth is no leak, seconds; 0: as long as the data show. Default 0. */
+  readonly leakWarmup: number;
+  /** A leak that reaches its limit within this time is critical, seconds. Default 21600. */
+  readonly criticalWithin: number;
+  /** Growth below which nothing is said, MB. Default 4. */
+  readonly leakMinGrowthMb: number;
+  /** Whether a suspicion may be followed by a census and a window of the heap profiler. Default true. */
+  readonly leakCensus: boolean;
+  /** Longest full collection, by the last one, that may be forced while a leak is suspected, seconds; 0: none. Default 0.1. */
+  readonly leakCollect: number;
+  /** Finer sampling by the heap profiler in its window (64 KB instead of 512). Default false. */
+  readonly leakTrace: boolean;
+  /** Open descriptors that raise `fd:warning`. Default 800. */
+  readonly fdWarningCount: number;
+  /** New descriptors in a minute that raise it. Default 50. */
+  readonly fdGrowthPerMinute: number;
 }
 
 /** Thresholds of warnings. */
@@ -437,34 +464,34 @@ export interface GrowthEvent {
   stats: MemoryStats;
 }
 
+/** An object counter passed a threshold, or a leak detector found something. */
 export interface LeakEvent {
-  /** Key of the object counter; '' for a finding of the leak detector, whose count
-   * and threshold are 0. */
+  /** Key of the object counter; "" with a finding. */
   key: string;
   count: number;
   threshold: number;
-  /** As in FindingEvent; not there for an object counter. */
-  finding?: number;
+  /** undefined: it is a counter. null: the detector has forgotten it. */
+  finding?: LeakFinding | null;
+  /** Of the finding, in its unit. */
   growthPerMinute?: number;
   stats: MemoryStats;
 }
 
-/** A finding of the leak detector changed. */
-export interface FindingEvent {
-  /** Its number. */
-  finding: number;
-  /** In the unit of its signal, bytes or pieces. */
+/** A leak detector found something. */
+export interface LeakFindingEvent {
+  /** null: the detector has forgotten it. */
+  finding: LeakFinding | null;
+  /** In the unit of the finding. */
   growthPerMinute: number;
   stats: MemoryStats;
 }
 
-/** There are many open descriptors, or more and more. */
-export interface DescriptorEvent {
+/** Many descriptors are open, or many are new. */
+export interface FdEvent {
   count: number;
-  /** fdWarningCount. */
   threshold: number;
-  /** Growth of the last minute; NaN until one is known. */
-  growthPerMinute: number;
+  /** null: not known yet. */
+  growthPerMinute: number | null;
   stats: MemoryStats;
 }
 
@@ -560,9 +587,9 @@ export interface MemoryMonitorEvents {
   'leak:warning': [LeakEvent];
   /** The same, with a limit near or a confirmed leak of high severity. */
   'leak:critical': [LeakEvent];
-  /** The growth stopped. */
-  'leak:withdrawn': [FindingEvent];
-  'fd:warning': [DescriptorEvent];
+  'leak:suspected': [LeakFindingEvent];
+  'leak:withdrawn': [LeakFindingEvent];
+  'fd:warning': [FdEvent];
   'level:changed': [LevelEvent];
   /** On each sample whose pressure is at or above pressureThreshold. */
   pressure: [PressureEvent];
@@ -620,6 +647,8 @@ export class MemoryMonitor extends EventEmitter {
   /** The latest sample, without a call into the kernel; null before the first. */
   readonly latest: Sample | null;
   readonly isMonitoring: boolean;
+  /** Looks for leaks once it is started; made when first asked for, closed with the monitor. */
+  readonly leakDetector: LeakDetector;
   /** The mapping given to the constructor. */
   readonly config: ConfigMapping;
   readonly settings: Settings;
@@ -859,6 +888,8 @@ export class ResourceManager {
   /** Collects at idle. Follows the setting memory.auto_tune, also when it is changed;
    *  stops with cleanup(). */
   readonly heapTuner: HeapTuner;
+  /** Looks for leaks while the manager runs, unless leak.leak_detection is off. */
+  readonly leakDetector: LeakDetector;
   /** A pool with the manager's settings, closed with it; made when first asked for.
    *  @throws {MemguardError} CLOSED. */
   readonly pool: MemoryPool;
@@ -2108,6 +2139,267 @@ export function adviseWorker(
   options?: AdviceOptions & { share?: number },
 ): { maxYoungGenerationSizeMb: number; maxOldGenerationSizeMb?: number };
 
+/* ---- leaks --------------------------------------------------------------------- */
+
+export type LeakTier = 'none' | 'suspect' | 'likely' | 'confirmed' | 'critical';
+export type LeakSeverity = 'low' | 'medium' | 'high';
+export type CulpritKind = 'type' | 'site' | 'fd' | 'mapping' | 'rental' | 'counter';
+
+/**
+ * Who grew. Names only: of a type ("Order", "entries of Map", "listeners of Socket
+ * 'data'", "active Timeout"), of a place ("function file:line"), of what a descriptor
+ * is open on ("socket tcp 127.0.0.1:6379"). Names of events that are not Node's own
+ * are told as "(other)".
+ */
+export class LeakCulprit {
+  private constructor();
+  readonly kind: CulpritKind;
+  readonly name: string;
+  /** By how many it grew while it was watched; of a site: by how many bytes. */
+  readonly growth: number;
+  /** null: only the number is known. V8 does not tell the size of its objects. */
+  readonly growthBytes: number | null;
+  /** Part of all that grew, 0 to 1. */
+  readonly share: number;
+  /** How many there are now; null: not known. */
+  readonly count: number | null;
+}
+
+/** One signal that grows without end. Frozen. */
+export class LeakFinding {
+  private constructor();
+  /** heap, native, rss, fds, fd_sockets, fd_pipes, fd_files, fd_others, threads, mappings, connections, rentals,
+   *  handles, counter:KEY; of findLeaks() also external. */
+  readonly signal: string;
+  readonly tier: LeakTier;
+  readonly severity: LeakSeverity;
+  /** Since it began, in `unit`; with `calls` in one batch of them. */
+  readonly growth: number;
+  /** In `unit`. */
+  readonly growthPerMinute: number;
+  readonly unit: 'bytes' | 'count';
+  /** Until the limit is reached at this rate; null: no limit is known. */
+  readonly timeToLimitSeconds: number | null;
+  /** When it was first suspected, ms since 1970. */
+  readonly since: number;
+  /** The likeliest first; empty until somebody was found. */
+  readonly culprits: readonly LeakCulprit[];
+  /** Commands to run next, as they are. */
+  readonly advice: readonly string[];
+  /** Calls that made it grow, where they were counted; null otherwise. */
+  readonly calls: number | null;
+  /** What could not be told of it, and why: types, sites, handles, fds. */
+  readonly absent: Readonly<Record<string, string>>;
+  /** A row for a report in JSON: type, growth_rate, and all fields. */
+  asDict(): Record<string, unknown>;
+  toString(): string;
+}
+
+/** Calls of a function leak. `code` is ERR_MEMGUARD_LEAK. */
+export class MemoryLeakDetected extends Error {
+  constructor(text: string, findings?: readonly LeakFinding[]);
+  readonly code: 'ERR_MEMGUARD_LEAK';
+  readonly findings: readonly LeakFinding[];
+}
+
+export interface LeakDetectorEvents {
+  /** Worth a look; no alarm yet. */
+  'leak:suspected': [LeakFinding];
+  /** Likely or confirmed; again each time the tier changes. */
+  'leak:warning': [LeakFinding];
+  /** The limit is near in time, or it is confirmed and grows fast. */
+  'leak:critical': [LeakFinding];
+  /** The growth stopped. */
+  'leak:withdrawn': [LeakFinding];
+  'fd:warning': [FdEvent];
+}
+
+/** What a {@link LeakDetector} did; null: not known. */
+export interface LeakDetectorStats {
+  samples: number | null;
+  /** Full collections told. */
+  collections: number;
+  /** Wide readings, each with a judgement. */
+  wide: number | null;
+  findings: number | null;
+  withdrawn: number | null;
+  alarms: number | null;
+  privateBytes: number | null;
+  nativeBytes: number | null;
+  sockets: number | null;
+  pipes: number | null;
+  files: number | null;
+  others: number | null;
+  mappings: number | null;
+  /** What the last wide reading took. */
+  wideMs: number | null;
+  wideEveryMs: number | null;
+  fdGrowthPerMinute: number | null;
+  censuses: number;
+  /** Time that the program stood still for them. */
+  censusMs: number;
+  /** Windows of the heap profiler. */
+  windows: number;
+}
+
+/**
+ * Looks for leaks while a program runs: in the live heap after full collections, native
+ * memory, descriptors, threads, handles, object counters and rentals. One detector per
+ * monitor. A ResourceManager has one that runs with it.
+ *
+ * While something is suspected, and only then, it collects (leak.leak_collect), and
+ * counts all objects by type: a stop of up to 10 ms per MB of live heap (2 to 4 times in
+ * the life of a suspicion), during which V8 takes up to 150 bytes more for each object.
+ * So it does not count in a heap above `censusHeapMb`, nor where less than four times
+ * the heap is left of the limit. Beside that it has V8's sampling heap profiler on for
+ * some seconds or minutes, which costs 0 to 7 %. Both need the inspector: not while a
+ * debugger has the process, nor under Node's permission model; what is missing is told
+ * in `absent` of a finding. Objects without a prototype are not seen.
+ *
+ * Events come on the event loop; nothing of it keeps the process alive.
+ */
+export class LeakDetector extends EventEmitter {
+  /**
+   * @param config as for MemoryMonitor; settings for `options.monitor` if that is given.
+   * @param options.monitor which monitor to join; none: one of its own.
+   * @param options.censusHeapMb 0: objects are never counted. Default 64.
+   * @throws {MemguardError} EXISTS (the monitor has one), TYPE, RANGE, of a bad configuration.
+   */
+  constructor(config?: ConfigMapping, options?: ConfigOptions & { monitor?: MemoryMonitor; censusHeapMb?: number });
+  on<Name extends keyof LeakDetectorEvents>(name: Name, listener: (...values: LeakDetectorEvents[Name]) => unknown): this;
+  on(name: string | symbol, listener: (...values: any[]) => void): this;
+  once<Name extends keyof LeakDetectorEvents>(name: Name, listener: (...values: LeakDetectorEvents[Name]) => unknown): this;
+  once(name: string | symbol, listener: (...values: any[]) => void): this;
+  /** Begins anew, and starts the monitor if it does not run. @throws {MemguardError} CLOSED. */
+  start(): void;
+  /** What was found stays readable. */
+  stop(): void;
+  /** Idempotent. */
+  close(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+  readonly isRunning: boolean;
+  readonly isClosed: boolean;
+  readonly monitor: MemoryMonitor;
+  /** What grows now, oldest first. @throws {MemguardError} CLOSED. */
+  readonly findings: LeakFinding[];
+  /** Reads and judges now, instead of when it is due (some ms). @throws {MemguardError} CLOSED. */
+  check(): LeakFinding[];
+  /** For people. @throws {MemguardError} CLOSED. */
+  report(): string;
+  /** The rows of asDict() of all findings. @throws {MemguardError} CLOSED. */
+  asDict(): Record<string, unknown>[];
+  /** @throws {MemguardError} CLOSED. */
+  stats(): LeakDetectorStats;
+}
+
+export interface FdReport {
+  count: number;
+  threshold: number;
+  growthPerMinute: number | null;
+  /** What most descriptors are open on, and how many. */
+  targets: Map<string, number>;
+}
+
+/**
+ * Warns, and has the program clean up, when `threshold` descriptors are open or more
+ * than `growthPerMinute` come in a minute; again only after that was over. Starts at
+ * once; keeps no process alive.
+ */
+export class FdWatch {
+  /**
+   * @param options.threshold default 800. @param options.growthPerMinute default 50.
+   * @param options.cleanup the emergency hook; one that fails is reported and counted.
+   * @param options.monitor whose settings are set; none: one of its own.
+   * @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY.
+   */
+  constructor(options?: {
+    threshold?: number;
+    growthPerMinute?: number;
+    cleanup?: (report: FdReport) => unknown;
+    monitor?: MemoryMonitor;
+  });
+  /** Open now; null where the kernel does not tell. */
+  readonly count: number | null;
+  readonly warnings: number;
+  /** Times that the clean-up failed. */
+  readonly failures: number;
+  /** null: not known yet, or closed. */
+  readonly growthPerMinute: number | null;
+  /** What descriptors are open on, and how many, most first. */
+  targets(): Map<string, number>;
+  /** A given monitor goes on. Idempotent. */
+  close(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export type LeakSignal = 'heap' | 'external' | 'handles' | 'fds' | 'threads';
+
+export interface FindLeaksOptions {
+  /** Calls of the largest of the first three batches, 4 to 10 000 000. Default 100. */
+  iterations?: number;
+  /** Calls before the first. Default a quarter of `iterations`. */
+  warmup?: number;
+  /** What is looked at. Default all. */
+  signals?: LeakSignal[];
+}
+
+/** Counts by name at one moment; null: see `absent`. */
+export interface LeakCensus {
+  types: Map<string, number> | null;
+  /** Of all maps, sets and arrays. */
+  entries: Map<string, number> | null;
+  listeners: Map<string, number> | null;
+  /** Bytes in use by space of the heap. */
+  spaces: Map<string, number>;
+  handles: Map<string, number> | null;
+  fds: Map<string, number> | null;
+  absent: Record<string, string>;
+  tookMs: number;
+}
+
+export interface GrownRow {
+  name: string;
+  growth: number;
+  count: number;
+  share: number;
+}
+
+export const leak: {
+  /**
+   * What calls of `fn` leave behind, each time, for ever: empty if nothing. It is called
+   * in batches of a quarter, half and all of `iterations`, with full collections
+   * between them; while something grows, batches double up to 8 times `iterations`.
+   * What looks like a leak then is confirmed by two batches more of up to 16 times
+   * `iterations` each, with a census around them. What fills and then stays (a cache)
+   * is no leak if it is full by then. At 100, what leaks one object in six calls is
+   * found; bytes alone, without objects or entries, count from 256 KB a batch on.
+   * Native memory is not looked at.
+   *
+   * A function that returns promises is awaited, and so is the result. One that does
+   * not runs at once: what it leaves to later turns of the event loop, like closing
+   * sockets, has none; make such a function async.
+   * @throws {MemguardError} TYPE, RANGE, INVALID, UNKNOWN_KEY, ABSENT (no collections on demand); what `fn` throws.
+   */
+  findLeaks<Result>(fn: () => Result, options?: FindLeaksOptions): Result extends PromiseLike<unknown> ? Promise<LeakFinding[]> : LeakFinding[];
+  /** As findLeaks(). @throws {MemoryLeakDetected} or rejects with it. */
+  assertNoLeak<Result>(fn: () => Result, options?: FindLeaksOptions): Result extends PromiseLike<unknown> ? Promise<void> : void;
+  /**
+   * What this isolate holds now; stops it for up to 10 ms per MB of live heap.
+   * @param options.heapLimitMb of a larger heap the objects are not counted. Default 64.
+   * @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY.
+   */
+  census(options?: { heapLimitMb?: number }): LeakCensus;
+  /** What grew, most first; 8 of each kind at most. */
+  censusDifference(
+    before: LeakCensus,
+    after: LeakCensus,
+  ): Record<'types' | 'entries' | 'listeners' | 'handles' | 'fds' | 'spaces', GrownRow[]>;
+};
+
+/* ---- tuning -------------------------------------------------------------------- */
+
 /** What a {@link HeapTuner} sees and did. */
 export interface HeapTunerReport {
   isRunning: boolean;
@@ -2278,9 +2570,14 @@ export const decide: {
 
 declare const memguard: {
   BufferManager: typeof BufferManager;
+  FdWatch: typeof FdWatch;
   HeapTuner: typeof HeapTuner;
   IndicatorCache: typeof IndicatorCache;
+  LeakCulprit: typeof LeakCulprit;
+  LeakDetector: typeof LeakDetector;
+  LeakFinding: typeof LeakFinding;
   ManagedConnectionPool: typeof ManagedConnectionPool;
+  MemoryLeakDetected: typeof MemoryLeakDetected;
   MemoryMonitor: typeof MemoryMonitor;
   MemoryOptimizationService: typeof MemoryOptimizationService;
   MemoryPool: typeof MemoryPool;
@@ -2302,6 +2599,7 @@ declare const memguard: {
   decide: typeof decide;
   encoding: typeof encoding;
   errorCodes: typeof errorCodes;
+  leak: typeof leak;
   loadConfig: typeof loadConfig;
   poolStats: typeof poolStats;
   processInfo: typeof processInfo;

@@ -31,6 +31,9 @@ module.exports = {
   get encoding() {
     return require('./lib/encoding').functions;
   },
+  get leak() {
+    return require('./lib/leak_tools');
+  },
   get serializers() {
     return require('./lib/serializers');
   },
@@ -42,8 +45,13 @@ module.exports = {
 // Loaded when first asked for: most programs need few of them.
 for (const [name, file] of Object.entries({
   HeapTuner: 'tuning',
+  FdWatch: 'fd_watch',
   IndicatorCache: 'reuse',
+  LeakCulprit: 'leak_finding',
+  LeakDetector: 'leak',
+  LeakFinding: 'leak_finding',
   ManagedConnectionPool: 'connection_pool',
+  MemoryLeakDetected: 'leak_finding',
   MemoryOptimizationService: 'optimizer',
   MemoryPool: 'memory_pool',
   ObjectPool: 'object_pool',

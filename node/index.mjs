@@ -3,9 +3,14 @@ import memguard from './index.js';
 export default memguard;
 export const {
   BufferManager,
+  FdWatch,
   HeapTuner,
   IndicatorCache,
+  LeakCulprit,
+  LeakDetector,
+  LeakFinding,
   ManagedConnectionPool,
+  MemoryLeakDetected,
   MemoryMonitor,
   MemoryOptimizationService,
   MemoryPool,
@@ -27,6 +32,7 @@ export const {
   decide,
   encoding,
   errorCodes,
+  leak,
   loadConfig,
   poolStats,
   processInfo,

@@ -137,6 +137,10 @@ class QueueWorker {
     this.monitor = this.manager.memoryMonitor;
     this.results = this.manager.createBuffer('results', (items) => this.#write(items));
     this.queue = fastq.promise(this, this.#work, options.concurrency);
+    this.leaks = new Set(); // what is likely to leak, as "signal: culprit"
+    this.manager.leakDetector.on('leak:warning', ({ signal, culprits }) => {
+      this.leaks.add(`${signal}: ${culprits[0]?.name ?? 'not known yet'}`);
+    });
     this.mustPause = false;
     this.pauseAbove = 0;
     this.monitor.registerPressureCallback((pressure) => {
@@ -311,6 +315,7 @@ class Reporter {
       `peak rss ${(state.peak_bytes / 2 ** 20).toFixed(1)} of ${state.limit_mb} MB, ` +
         `${worker.pauses} pauses`,
     );
+    for (const leak of worker.leaks) console.log(`likely leak: ${leak}`);
   }
 
   #look() {
@@ -357,6 +362,7 @@ class Reporter {
       pressure_flushes: worker.pressureFlushes,
       pauses: worker.pauses,
       levels: this.levels,
+      leaks: [...worker.leaks],
       in: worker.accepted,
       done: worker.written,
     };

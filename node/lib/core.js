@@ -66,6 +66,7 @@ class Core {
     this.shedCallbacks = []; // (report) => void, when memory is unreclaimable
     this.onEvent = null; // (event) => void
     this.onPass = null; // (pressure) => void
+    this.findingAt = null; // (number) => LeakFinding, of a leak detector
     this.onDetect = null; // () => void, after each pass: a leak detector may ask
     this.onChange = null; // () => void, the settings have changed
     this.closed = false;

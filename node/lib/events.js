@@ -53,7 +53,7 @@ const payloads = {
   'fd:warning': (event, stats) => ({
     count: event.count,
     threshold: event.threshold,
-    growthPerMinute: event.growthPerMinute,
+    growthPerMinute: Number.isNaN(event.growthPerMinute) ? null : event.growthPerMinute,
     stats,
   }),
   'level:changed': (event, stats) => ({
@@ -72,14 +72,14 @@ const payloads = {
   'memory:unreclaimable': (event) => roundAt(event.round),
 };
 
-// `finding` is a number for Detector.finding().
+// `finding` is a number, which MemoryMonitor puts the LeakFinding in the place of.
 function findingOf(event, stats) {
   return { finding: event.finding, growthPerMinute: event.growthPerMinute, stats };
 }
 
 function leakOf(event, stats) {
-  const leak = { key: event.counter, count: event.count, threshold: event.threshold, stats };
-  return event.finding === 0 ? leak : { ...leak, ...findingOf(event, stats) };
+  if (event.finding !== 0) return { key: '', count: 0, threshold: 0, ...findingOf(event, stats) };
+  return { key: event.counter, count: event.count, threshold: event.threshold, stats };
 }
 
 /** Name and payload of an event of the core. */

@@ -59,6 +59,7 @@ class ResourceManager {
   #hasCaches = false;
   #heapTuner = null;
   #isTuned = false; // by the setting
+  #isDetecting = false; // the same
   #pool = null;
 
   constructor(config = {}, options = {}) {
@@ -85,7 +86,20 @@ class ResourceManager {
       }
       warn(`memory is not sampled in the background: ${error.message}`, codes.ESYS);
     }
+    this.#followSettings();
+  }
+
+  #followSettings() {
     this.#followAutoTune();
+    this.#followLeakDetection();
+  }
+
+  #followLeakDetection() {
+    const wanted = this.#state === OPEN && this.#core.settings.leak.leakDetection;
+    if (wanted === this.#isDetecting) return;
+    if (wanted) this.leakDetector.start();
+    else this.leakDetector.stop();
+    this.#isDetecting = wanted;
   }
 
   // A tuner that the program itself has started is its own affair.
@@ -170,6 +184,11 @@ class ResourceManager {
     return this.#heapTuner;
   }
 
+  /** Made when first asked for; runs with the manager. */
+  get leakDetector() {
+    return this.memoryMonitor.leakDetector;
+  }
+
   /** Made when first asked for. */
   get pool() {
     this.#use();
@@ -219,7 +238,7 @@ class ResourceManager {
 
   #changed() {
     this.#buffers.refresh();
-    this.#followAutoTune();
+    this.#followSettings();
     if (this.#pool !== null && !this.#pool.closed) this.#pool[require('./memory_pool').CONFIGURE](this.#core.config);
   }
 
@@ -257,6 +276,8 @@ class ResourceManager {
     this.#core.stop();
     this.#heapTuner?.stop();
     this.#isTuned = false;
+    if (this.#isDetecting) this.leakDetector.stop();
+    this.#isDetecting = false;
     if (this.#state === OPEN) this.#state = CLEANED;
     letGo(this);
   }
@@ -274,6 +295,7 @@ class ResourceManager {
     if (this.#core.closed) return;
     this.#buffers.giveUpAll();
     this.#pool?.close();
+    this.memoryMonitor.shutdown();
     this.#core.close();
   }
 

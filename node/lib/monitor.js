@@ -29,6 +29,7 @@ function trendOf(values, offset) {
 class MemoryMonitor extends EventEmitter {
   #core;
   #isShared;
+  #leakDetector = null;
   #target;
   #managerStats = new Float64Array(7);
 
@@ -92,6 +93,7 @@ class MemoryMonitor extends EventEmitter {
   #deliver(event) {
     const { name, payload } = describe(event, this.#core.settings);
     if (name === 'pressure') this.#tellPressure(payload.pressure);
+    if (typeof payload?.finding === 'number') payload.finding = this.#core.findingAt?.(payload.finding) ?? null;
     if (payload !== null) emitSafely(this, name, payload); // null: a round that is forgotten
   }
 
@@ -235,6 +237,15 @@ class MemoryMonitor extends EventEmitter {
     };
   }
 
+  /** Made when first asked for; started by its start() or by a ResourceManager. */
+  get leakDetector() {
+    if (this.#leakDetector === null) {
+      const { LeakDetector } = require('./leak');
+      this.#leakDetector = new LeakDetector(undefined, { monitor: this });
+    }
+    return this.#leakDetector;
+  }
+
   /** For a MemoryOptimizationService. */
   get [TARGET]() {
     return this.#target;
@@ -353,6 +364,8 @@ class MemoryMonitor extends EventEmitter {
   /* ---- end ------------------------------------------------------------------------------ */
 
   shutdown() {
+    this.#leakDetector?.close();
+    this.#leakDetector = null;
     if (this.#isShared) this.#core.stop();
     else this.#core.close();
   }

@@ -177,6 +177,11 @@ function reclaim(core, actions, reason = 'manual', share = 1) {
   return roundOf(round);
 }
 
+/** Charges time that the program waited for memguard to the budget of collections. */
+function spent(ms) {
+  if (isOpen) native.reclaimSpent(ms);
+}
+
 /** As reclaim() with "full"; also from inside an action of the engine, then without
  *  a round. @returns bytes of heap and external memory it freed, measured. */
 function collect(core) {
@@ -186,7 +191,7 @@ function collect(core) {
     if (error.code !== codes.ECONFLICT && error.code !== codes.ESYS) throw error;
     native.managerCollected(core.handle);
     measured(gc.collect, outcome);
-    if (isOpen) native.reclaimSpent(outcome[2]);
+    spent(outcome[2]);
     return outcome[0];
   }
 }
@@ -227,4 +232,4 @@ function poll(core) {
   }
 }
 
-module.exports = { collect, enter, leave, open, poll, reclaim, reclaimStats, roundAt, rounds };
+module.exports = { collect, enter, leave, open, poll, reclaim, reclaimStats, roundAt, rounds, spent };

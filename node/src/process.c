@@ -29,9 +29,16 @@ static napi_value process_info(napi_env env, napi_callback_info info) {
   return mgn_undefined(env);
 }
 
+/* trimMalloc() -> whether free memory was given back */
+static napi_value process_trim(napi_env env, napi_callback_info info) {
+  (void)info;
+  return mgn_boolean(env, mg_trim_malloc());
+}
+
 napi_status mgn_process_define(napi_env env, napi_value exports, void *data) {
   static const mgn_function functions[] = {{"rssBytes", process_rss_bytes},
-                                           {"processInfo", process_info}};
+                                           {"processInfo", process_info},
+                                           {"trimMalloc", process_trim}};
   napi_status st =
       mgn_define(env, exports, data, functions, MGN_COUNT_OF(functions));
 

@@ -11,7 +11,8 @@ const USES = [
   'buffer manager dropped', 'stage', 'buffers', 'resources', 'cleanup', 'statistics', 'samples and counters',
   'configuration', 'decisions', 'errors', 'caches', 'reuse', 'memory pools', 'memory pools dropped', 'object pools',
   'connection pools', 'tuning', 'process', 'collections', 'services', 'optimizations', 'reclaiming',
-  'encoding', 'serializers', 'transports', 'nats', 'a leak',
+  'encoding', 'serializers', 'transports', 'nats', 'leak detectors',
+  'leak tests', 'a leak',
 ];
 
 test('the list is complete', async () => {

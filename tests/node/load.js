@@ -44,6 +44,12 @@ async function main() {
   assert.strictEqual(manager.pool.trim(), 65536);
   assert.strictEqual(manager.pool.stats().heldBytes, 0);
 
+  const kept = [];
+  const [found] = memguard.leak.findLeaks(() => kept.push(new Date()), { signals: ['heap'] });
+  assert.ok(found.culprits.some(({ name }) => name === 'Date'), String(found));
+  assert.strictEqual(manager.leakDetector.isRunning, true);
+  assert.deepStrictEqual('handles' in memguard.leak.census().absent, typeof process.getActiveResourcesInfo !== 'function');
+
   const ended = [];
   manager.managedResource('value', (value) => ended.push(value)).dispose();
   assert.deepStrictEqual(ended, ['value']);

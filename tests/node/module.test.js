@@ -12,12 +12,12 @@ test('the smallest program that runs everywhere', () => {
 
 test('names', () => {
   expect(Object.keys(memguard).sort()).toEqual([
-    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor',
-    'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
+    'BufferManager', 'FdWatch', 'HeapTuner', 'IndicatorCache', 'LeakCulprit', 'LeakDetector', 'LeakFinding',
+    'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
     'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
     'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide',
-    'encoding', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool', 'rssBytes',
-    'serializers', 'sharedPool', 'transports', 'version',
+    'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool',
+    'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
   ]);
 });
 

@@ -70,10 +70,11 @@ test('loaded many times in one isolate', async () => {
 test('as a module', async () => {
   const { names, same, items } = await runJson('import.mjs');
   expect(names).toEqual([
-    'BufferManager', 'HeapTuner', 'IndicatorCache', 'ManagedConnectionPool', 'MemoryMonitor', 'MemoryOptimizationService',
+    'BufferManager', 'FdWatch', 'HeapTuner', 'IndicatorCache', 'LeakCulprit', 'LeakDetector', 'LeakFinding',
+    'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService',
     'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'QueueMemory', 'ResourceManager',
     'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats',
-    'capabilities', 'decide', 'default', 'encoding', 'errorCodes', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
+    'capabilities', 'decide', 'default', 'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
     'registerPool', 'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);

@@ -1,8 +1,11 @@
 // A program as a user would write it; `tsc --strict` has to accept it.
 import memguard, {
   BufferManager,
+  FdWatch,
   HeapTuner,
   IndicatorCache,
+  LeakDetector,
+  MemoryLeakDetected,
   ManagedConnectionPool,
   MemoryMonitor,
   MemoryOptimizationService,
@@ -23,6 +26,7 @@ import memguard, {
   capabilities,
   decide,
   errorCodes,
+  leak,
   loadConfig,
   poolStats,
   processInfo,
@@ -45,6 +49,8 @@ import type {
   Serializer,
   ThresholdEvent,
 } from 'memguard';
+import { matchers } from '../../node/jest.js';
+import { stress } from '../../node/stress.js';
 
 interface Order {
   id: number;
@@ -237,3 +243,32 @@ async function bus(pool: MemoryPool): Promise<void> {
   console.log(subscription.gaps, count, room, ids.length, text, encoding.tryUtf8EncodeInto('a', rental));
 }
 void bus;
+
+async function leaks(manager: ResourceManager): Promise<void> {
+  const detector: LeakDetector = manager.leakDetector;
+  detector.on('leak:warning', (finding) => {
+    const name: string | undefined = finding.culprits[0]?.name;
+    console.log(finding.signal, finding.tier, finding.growthPerMinute.toFixed(), name, finding.advice.join());
+  });
+  using own = new LeakDetector({ leak: { timeScale: 60 } }, { censusHeapMb: 16 });
+  own.start();
+  const [first] = own.check();
+  const seconds: number | null | undefined = first?.timeToLimitSeconds;
+  const watch = new FdWatch({ threshold: 500, cleanup: ({ count, targets }) => console.log(count, targets.size) });
+  // @ts-expect-error no such option
+  new FdWatch({ limit: 5 });
+  watch.close();
+  leak.assertNoLeak(() => {}, { iterations: 50, signals: ['heap', 'fds'] });
+  await leak.assertNoLeak(async () => {});
+  const found: number = leak.findLeaks(() => 1).length + (await leak.findLeaks(async () => 1)).length;
+  const before = leak.census({ heapLimitMb: 32 });
+  const grown: string[] = leak.censusDifference(before, leak.census()).types.map(({ name }) => name);
+  try {
+    leak.assertNoLeak(() => {});
+  } catch (error) {
+    if (error instanceof MemoryLeakDetected) console.log(error.code, error.findings.length);
+  }
+  const verdict = await stress(() => {}, { hours: 1, timeScale: 1000 });
+  console.log(seconds, found, grown, verdict.verdict, Object.keys(matchers));
+}
+void leaks;

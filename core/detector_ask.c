@@ -1,5 +1,6 @@
 /* detector_ask.c - what a binding asks a detector, and answers it. */
 #include "memguard/detector.h"
+#include "memguard/segment.h"
 
 #include <math.h>
 #include <string.h>
@@ -103,6 +104,22 @@ static bool ask_is_same(uint32_t told_for, uint32_t series) {
          (is_heap && (series == MG_LEAK_HEAP || series == MG_LEAK_BLOCKS));
 }
 
+/* The recorder of the process names them too, for whoever comes after its end. */
+static void ask_show(const mg_detector_finding *f) {
+  mg_segment_type shown[MG_CULPRITS_MAX] = {0};
+
+  for (uint32_t i = 0; i < f->culprits; i++) {
+    const mg_culprit *c = &f->culprit[i];
+    memcpy(shown[i].name, c->name, sizeof shown[i].name - 1);
+    shown[i].count = c->count;
+    shown[i].bytes = MG_ABSENT;
+    shown[i].grown_count = c->growth;
+    shown[i].grown_bytes = c->growth_bytes;
+  }
+  mg_segment_note_types(shown, f->culprits,
+                        f->update_unix_ms - f->since_unix_ms);
+}
+
 mg_status mg__detector_put_culprits(mg_detector *d, uint32_t series,
                                     const mg_culprit *culprits, size_t count,
                                     mg_error *err) {
@@ -117,6 +134,7 @@ mg_status mg__detector_put_culprits(mg_detector *d, uint32_t series,
     if (count == 0) continue;
     ask_put(f, culprits, count);
     ask_explain(d, f);
+    ask_show(f);
   }
   return found ? MG_OK
                : mg__fail(err, MG_ENOTFOUND, "series %u is not suspected",

@@ -31,10 +31,12 @@ static bool wide_read_heap(const mg_detector *d, const mg_monitor *monitor,
 
 void mg__wide_read(mg_detector *d, const mg_monitor *monitor, mg__wide *out) {
   uint64_t began_ns = mg_clock_ns();
+  mg__pools_total pools;
 
   mg__footprint_read(&d->footprint, &out->held);
   out->is_heap_now = wide_read_heap(d, monitor, &out->heap);
-  out->rentals = mg__pools_rented();
+  mg__pools_read_total(&pools);
+  out->rentals = pools.rented;
   mg__os_read_limits(&out->fd_limit, &out->thread_limit);
   out->now_ms = mg_clock_ms();
   out->took_ms = (double)(mg_clock_ns() - began_ns) / WIDE_NS_PER_MS;

@@ -159,6 +159,54 @@ uint64_t mg__published_clock_ns(const mg__published *published);
 void mg__page_write(mg_page *page, const mg_sample *sample,
                     uint32_t generation);
 
+/* ---- pause.c ------------------------------------------------------------ */
+
+#define MG__PAUSE_BUCKETS 384u
+/** Bucket of a time; below MG__PAUSE_BUCKETS. No call out. */
+uint32_t mg__pause_bucket(uint64_t ns);
+/** Largest time of a bucket, in ns. */
+uint64_t mg__pause_bucket_end(uint32_t bucket);
+
+/* ---- control.c ---------------------------------------------------------- */
+
+/** Listens beside the segment while there is one and somebody registered; "":
+ *  there is none. The sampler thread. */
+void mg__control_follow(const char *segment_path, double now_ms);
+/** Closes all. The sampler thread is not there. */
+void mg__control_rest(void);
+/** Whether mg__control_work() would run something: one atomic load. */
+bool mg__control_has_job(void);
+/** Runs a request. The worker thread, no lock is held. */
+void mg__control_work(void *unused);
+/** Around fork(). */
+void mg__control_before_fork(void);
+void mg__control_after_fork(void);
+void mg__control_after_fork_in_child(void);
+
+/* ---- segment.c ---------------------------------------------------------- */
+
+/** A pass of the sampler thread: begins; offers the sample of one monitor that is
+ *  to be sampled again in `due_ms`, with the live bytes its engine knows; writes the one whose usage is highest. */
+void mg__segment_begin_pass(void);
+void mg__segment_offer(const mg_config *config, const mg_sample *sample,
+                       uint64_t live_bytes, double due_ms);
+void mg__segment_publish(void);
+/** For the recorder. Any thread, a monitor's lock may be held. */
+void mg__segment_note_event(const mg_event *event, const mg_sample *sample);
+void mg__segment_note_round(const mg_round *round);
+
+/* ---- segment_life.c ----------------------------------------------------- */
+
+/** Opens what is wanted, watches it, goes on reaping. The sampler thread, no lock
+ *  is held. `now_ms` is monotonic; cheap as long as nothing is due. */
+void mg__segment_tick(double now_ms);
+/** Nothing is watched any more. The sampler thread is not there. */
+void mg__segment_rest(void);
+/** Around fork(). */
+void mg__segment_before_fork(void);
+void mg__segment_after_fork(void);
+void mg__segment_after_fork_in_child(void);
+
 /* ---- reclaim.c --------------------------------------------------------- */
 
 /** Offers a sample; called with the monitor's lock held.
@@ -169,6 +217,8 @@ bool mg__reclaim_offer(mg_reclaim *reclaim, mg_monitor *monitor,
 void mg__reclaim_leave(mg_reclaim *reclaim, const mg_monitor *monitor);
 /** What is due, on the worker. */
 void mg__reclaim_work(mg_reclaim *reclaim);
+/** Live bytes of the heap as far as known without work, or MG_ABSENT. No lock. */
+uint64_t mg__reclaim_live_bytes(const mg_reclaim *reclaim);
 /** @return number of the newest finished round. */
 uint64_t mg__reclaim_count(const mg_reclaim *reclaim);
 /** @return collections made so far, by itself or by hand. */
@@ -182,8 +232,11 @@ void mg__reclaim_after_fork_in_child(mg_reclaim *reclaim);
 
 /** Nobody ticks any more: what is rented from now on has no known age. */
 void mg__pools_stop_time(void);
-/** Rentals of all open pools that were neither returned nor lost. */
-uint64_t mg__pools_rented(void);
+/** Sums over all open pools. */
+typedef struct mg__pools_total {
+  uint64_t pools, rented, rented_bytes, held_bytes, suspected;
+} mg__pools_total;
+void mg__pools_read_total(mg__pools_total *out);
 
 /* ---- pool_pressure.c --------------------------------------------------- */
 
@@ -307,5 +360,7 @@ void mg__sampler_post(mg__engine *engine);
 void mg__sampler_work_off(void);
 /** Makes the sampler look at its monitors' intervals again. */
 void mg__sampler_nudge(void);
+/** How many forks this process is away from the first; no lock. */
+uint32_t mg__sampler_forks(void);
 
 #endif

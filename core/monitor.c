@@ -86,7 +86,9 @@ static void monitor_raise(mg_monitor *m, mg_event *event,
                           const mg_sample *sample) {
   bool is_wanted = (m->interest & UINT32_C(1) << event->kind) != 0;
 
-  if (!is_wanted || mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0) return;
+  if (mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0) return;
+  mg__segment_note_event(event, sample);
+  if (!is_wanted) return;
   event->sample = *sample;
   mg__events_push(&m->events, event);
 }
@@ -159,6 +161,7 @@ static void monitor_raise_rounds(mg_monitor *m, const mg_sample *s) {
     mg_event event = {.kind = MG_EVENT_OPTIMIZATION, .round = ++m->rounds};
     monitor_raise(m, &event, s);
     if (!mg_reclaim_round(m->reclaim, m->rounds, &round)) continue;
+    mg__segment_note_round(&round);
     event.kind = MG_EVENT_UNRECLAIMABLE;
     event.severity = MG_HEALTH_CRITICAL;
     if (round.is_unreclaimable) monitor_raise(m, &event, s);
@@ -263,6 +266,9 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   verdict.reclaim = monitor_offer(m, &s);
   if (monitor_is_due(m, pass, now_ms)) monitor_record(m, &s);
   verdict.due_ms = monitor_due_ms(m, now_ms);
+  if (pass == MG__PASS_BACKGROUND)
+    mg__segment_offer(&m->config, &s, mg__reclaim_live_bytes(m->reclaim),
+                      verdict.due_ms);
   verdict.is_tight =
       s.usage >= mg_config_get(&m->config, MG_CONFIG_LOW_WATER_MARK) / 100.0;
   verdict.wake = asks || m->events.count > 0;

@@ -279,7 +279,8 @@ typedef struct mg__os_events mg__os_events;
 typedef enum mg__wake {
   MG__WAKE_TIMER,
   MG__WAKE_ASKED,
-  MG__WAKE_KERNEL
+  MG__WAKE_KERNEL,
+  MG__WAKE_PEER
 } mg__wake;
 
 /** @param os [borrowed] during the call, for root and control group.
@@ -296,6 +297,21 @@ void mg__os_events_arm(mg__os_events *events, const mg__os *os);
  *  kernel's notices are taken at most once per MG__OS_EVENT_GAP_MS. */
 mg__wake mg__os_events_wait(mg__os_events *events, double timeout_ms);
 #define MG__OS_EVENT_GAP_MS 50.0
+/** Sockets to be looked at meanwhile. */
+#define MG__PEERS 5
+typedef struct mg__peer {
+  int fd;
+  bool to_send;
+} mg__peer;
+typedef struct mg__peers {
+  int count;
+  double due_ms; /* < 0: never */
+  mg__peer peer[MG__PEERS];
+} mg__peers;
+/** The same; ends with MG__WAKE_PEER when one of `peers` is ready or its time is
+ *  due. */
+mg__wake mg__os_events_wait_with(mg__os_events *events, double timeout_ms,
+                                 const mg__peers *peers);
 /** Ends the current or the next wait. Any thread; async-signal-safe. */
 void mg__os_events_wake(mg__os_events *events);
 /** Bits: 1 PSI, 2 memory.events, 4 v1 threshold (for tests and reports). */
@@ -312,5 +328,102 @@ void mg__census_mapping(char out[MG_CENSUS_NAME_BYTES], const char *path);
 /** @param root as mg__os_open(). */
 mg_status mg__census_fds(mg_census *census, const char *root, mg_error *err);
 mg_status mg__census_maps(mg_census *census, const char *root, mg_error *err);
+/* ---- os/linux_segment.c: files that several processes see -------------- */
+
+/** Which process this is, and which program. */
+typedef struct mg__os_identity {
+  uint32_t pid, uid;
+  uint64_t pid_namespace, start_time; /* 0 if unknown */
+  uint64_t argv_hash;
+  char boot_id[40]; /* 32 hex digits, all 0 if unknown */
+  char program[64];
+} mg__os_identity;
+void mg__os_identify(mg__os_identity *out);
+/** Start time of a process that is there and is no zombie. @return 0 if none. */
+uint64_t mg__os_start_time(uint32_t pid);
+
+uint32_t mg__os_user(void);
+/** The count in a file of a control group's file system; a path that leads
+ *  elsewhere is not opened. @return MG_ABSENT if there is none. */
+uint64_t mg__os_oom_kills(const char *path);
+
+/** Makes `path` (mode 0700) if it is missing. It must be a directory in memory,
+ *  of this user or root, where nobody else can write or remove our files.
+ *  @return MG_OK, MG_EINVAL, MG_ESYS. */
+mg_status mg__os_make_directory(const char *path, mg_error *err);
+
+/** A locked file that is mapped to be written. No descriptor of it stays open:
+ *  the mapping alone keeps the lock, whatever the host closes. */
+typedef struct mg__os_shared {
+  void *map; /* NULL: never mapped. Stays mapped for ever, because a collection
+                callback may be writing: leaving puts memory of our own there */
+  size_t bytes;
+  uint64_t device, inode; /* of the file that was mapped last */
+} mg__os_shared;
+/** Makes `path` + ".new", locked, its blocks allocated, and maps it where
+ *  `shared` was mapped before. @return MG_OK, MG_EEXISTS (somebody in this very
+ *  process does the same), MG_ESYS. */
+mg_status mg__os_shared_make(mg__os_shared *shared, const char *path,
+                             size_t bytes, mg_error *err);
+/** Gives it its name. @return as above; then nothing of it is left. */
+mg_status mg__os_shared_show(mg__os_shared *shared, const char *path,
+                             mg_error *err);
+/** Lets go of the file and its lock, at a stop and in a forked child. */
+void mg__os_shared_leave(mg__os_shared *shared);
+/** Locks and maps the file again that was left. @return false if it is not there
+ *  any more. */
+bool mg__os_shared_resume(mg__os_shared *shared, const char *path);
+/** Writes to the file that was left. Async-signal-safe. */
+void mg__os_shared_write(const mg__os_shared *shared, const char *path,
+                         const void *data, size_t bytes, uint64_t offset);
+/** Whether `path` is still that file. */
+bool mg__os_shared_is_at(const mg__os_shared *shared, const char *path);
+
+/** Opens a file to read. @return MG_OK, MG_ENOTFOUND, MG_EFOREIGN (no plain file),
+ *  MG_ESYS. */
+mg_status mg__os_open_plain(mg__file *out, const char *path, mg_error *err);
+/** @return bytes read at `offset`, fewer at the end; -1: errno is set. */
+long mg__os_read_at(int fd, void *out, size_t bytes, uint64_t offset);
+bool mg__os_write_at(int fd, const void *data, size_t bytes, uint64_t offset);
+uint64_t mg__os_file_bytes(int fd);
+/** Tries for a lock without waiting. */
+bool mg__os_lock(int fd, bool is_exclusive);
+void mg__os_unlock(int fd);
+
+/** Goes through the names of a directory, step by step. */
+typedef struct mg__os_listing mg__os_listing;
+/** @return MG_OK, MG_ENOTFOUND, MG_ENOMEM, MG_ESYS. */
+mg_status mg__os_list(mg__os_listing **out, const char *path, mg_error *err);
+/** @return the next name [borrowed until the next call]; NULL at the end. */
+const char *mg__os_list_next(mg__os_listing *listing);
+void mg__os_list_close(mg__os_listing *listing);
+/** For the files of a listing: opens one, removes it if it is still that file. */
+bool mg__os_list_open(const mg__os_listing *listing, const char *name,
+                      mg__file *out, bool is_written);
+bool mg__os_list_remove(const mg__os_listing *listing, const char *name,
+                        const mg__file *file);
+/** Removes a name, whatever it is but a directory. */
+void mg__os_list_drop(const mg__os_listing *listing, const char *name);
+bool mg__os_list_has(const mg__os_listing *listing, const char *name);
+/** Opens a file to be written, and makes it (mode 0600) if it is missing. */
+bool mg__os_open_own(const char *path, mg__file *out);
+/** @return when a file was written last; 0 if unknown. */
+uint64_t mg__os_written_unix_ms(int fd);
+
+/* ---- os/linux_control.c: local sockets ---------------------------------- */
+
+/** Listens on `path` (mode 0600); what is there is removed. None of these waits.
+ *  @return MG_OK, MG_ESYS. */
+mg_status mg__os_socket_listen(mg__file *out, const char *path, mg_error *err);
+/** @return MG_OK, MG_ENOTFOUND, MG_ETIMEOUT (its queue is full), MG_ESYS. */
+mg_status mg__os_socket_connect(mg__file *out, const char *path, mg_error *err);
+/** Takes a connection; `out` is not open if its peer is neither of this user nor
+ *  root. @return false if none waits. */
+bool mg__os_socket_accept(const mg__file *listener, mg__file *out);
+/** @return bytes; 0: none now; -1: it is over. */
+long mg__os_socket_receive(const mg__file *file, void *out, size_t bytes);
+long mg__os_socket_send(const mg__file *file, const void *data, size_t bytes);
+/** Waits for at most `ms`. @return whether it is ready. */
+bool mg__os_socket_wait(const mg__file *file, bool to_send, double ms);
 
 #endif

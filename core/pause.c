@@ -20,6 +20,8 @@
 #define PAUSE_BUCKETS (PAUSE_OCTAVES * PAUSE_STEPS)
 #define PAUSE_NS_PER_SECOND 1000000000u
 
+_Static_assert(PAUSE_BUCKETS == MG__PAUSE_BUCKETS, "as others see it");
+
 typedef struct pause_kind {
   _Atomic uint64_t count, wall_ns, cpu_ns, collected, max_ns, last_ns;
   _Atomic uint32_t bucket[PAUSE_BUCKETS];
@@ -52,7 +54,7 @@ void mg_pauses_close(mg_pauses *pauses) { mg__free(pauses); }
 
 /* ---- buckets ----------------------------------------------------------- */
 
-static uint32_t pause_bucket(uint64_t ns) {
+uint32_t mg__pause_bucket(uint64_t ns) {
   uint64_t units = ns >> PAUSE_UNIT_BITS;
   uint32_t octave = 0, bucket;
 
@@ -63,8 +65,7 @@ static uint32_t pause_bucket(uint64_t ns) {
   return bucket < PAUSE_BUCKETS ? bucket : PAUSE_BUCKETS - 1;
 }
 
-/* Largest time of a bucket, in ns. */
-static uint64_t pause_bucket_end(uint32_t bucket) {
+uint64_t mg__pause_bucket_end(uint32_t bucket) {
   uint32_t octave = bucket / PAUSE_STEPS, step = bucket % PAUSE_STEPS;
   uint64_t units = octave == 0 ? step
                                : ((uint64_t)(PAUSE_STEPS + step)
@@ -85,7 +86,7 @@ static void pause_add(_Atomic uint64_t *total, uint64_t value) {
 }
 
 static void pause_note_kind(pause_kind *k, const mg_pause *p) {
-  _Atomic uint32_t *bucket = &k->bucket[pause_bucket(p->wall_ns)];
+  _Atomic uint32_t *bucket = &k->bucket[mg__pause_bucket(p->wall_ns)];
 
   PAUSE_STORE(*bucket, PAUSE_LOAD(*bucket) + 1);
   pause_add(&k->wall_ns, p->wall_ns);
@@ -161,7 +162,7 @@ static uint64_t pause_quantile(const mg_pauses *p, pause_range r,
   for (uint32_t bucket = 0; bucket < PAUSE_BUCKETS; bucket++) {
     seen += pause_in_bucket(p, r, bucket);
     if (seen == 0 || (double)seen < wanted) continue;
-    end = pause_bucket_end(bucket);
+    end = mg__pause_bucket_end(bucket);
     return end < s->max_ns ? end : s->max_ns;
   }
   return s->max_ns;

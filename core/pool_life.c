@@ -389,17 +389,22 @@ void mg_pool_read_stats(mg_pool *pool, mg_pool_stats *out) {
   life_read_leaks(&pool->leak, out);
 }
 
-uint64_t mg__pools_rented(void) {
-  uint64_t rented = 0;
+void mg__pools_read_total(mg__pools_total *out) {
+  mg_pool_stats one;
 
+  *out = (mg__pools_total){0};
   mg__lock(&life.lock);
-  for (const mg_pool *pool = life.open; pool != NULL; pool = pool->next) {
-    mg_pool_stats stats = {0};
-    life_read_counters(pool, &stats);
-    rented += stats.current;
+  for (mg_pool *pool = life.open; pool != NULL; pool = pool->next) {
+    memset(&one, 0, sizeof one);
+    life_read_counters(pool, &one);
+    life_read_leaks(&pool->leak, &one);
+    out->pools++;
+    out->rented += one.current;
+    out->rented_bytes += one.current_bytes;
+    out->held_bytes += MG__LOAD(pool->held_bytes);
+    out->suspected += one.suspected;
   }
   mg__unlock(&life.lock);
-  return rented;
 }
 
 /* ---- fork ------------------------------------------------------------------------------ */

@@ -132,6 +132,10 @@ static uint64_t reclaim_live(const mg_reclaim *r) {
                                      : r->hooks.live_bytes(r->hooks.ctx);
 }
 
+uint64_t mg__reclaim_live_bytes(const mg_reclaim *r) {
+  return r == NULL ? MG_ABSENT : reclaim_live(r);
+}
+
 static mg_decision reclaim_ask(mg_reclaim *r) {
   mg_policy_view view = {.now_ms = mg_clock_ms(),
                          .usage = r->sample.usage,

@@ -15,10 +15,11 @@
 #include "internal.h"
 
 #include <math.h>
-#include <stdatomic.h>
 
+#include "control_parts.h"
 #include "memguard/pool.h"
 #include "os.h"
+#include "segment_parts.h"
 
 #define SAMPLER_STACK_BYTES (128u * 1024u)
 #define SAMPLER_IDLE_MS 5000.0
@@ -77,6 +78,21 @@ static void sampler_read(mg_reading *out) {
 
 /* ---- sampler thread ---------------------------------------------------- */
 
+/* Calls with the pin and without the lock. A hook that forked returns in the child
+ * too, where this thread is none of ours and the seat may be gone: false. */
+static bool sampler_call(uint32_t *pins, void (*call)(void *), void *ctx) {
+  uint32_t forks = sampler.forks;
+
+  ++*pins;
+  mg__unlock(&sampler.lock);
+  call(ctx);
+  mg__lock(&sampler.lock);
+  if (sampler.forks != forks) return false;
+  --*pins;
+  mg__cond_wake_all(&sampler.changed);
+  return true;
+}
+
 /* Calls the hooks of seats with news. Holds the lock on entry and return. */
 static void sampler_wake_hosts(void) {
   mg__seat *seat = sampler.seats;
@@ -87,12 +103,7 @@ static void sampler_wake_hosts(void) {
       continue;
     }
     seat->wake_due = false;
-    seat->pins++;
-    mg__unlock(&sampler.lock);
-    seat->hooks.wake(seat->hooks.ctx);
-    mg__lock(&sampler.lock);
-    seat->pins--;
-    mg__cond_wake_all(&sampler.changed);
+    if (!sampler_call(&seat->pins, seat->hooks.wake, seat->hooks.ctx)) return;
     seat = sampler.seats; /* the list may have changed meanwhile */
   }
 }
@@ -115,9 +126,11 @@ static double sampler_pass(void) {
   uint64_t clock_ns, unix_ms;
 
   sampler_read(&reading);
+  mg__segment_follow_group(sampler.os);
   clock_ns = mg_clock_ns();
   unix_ms = mg__os_unix_ms();
   now_ms = (double)clock_ns / SAMPLER_NS_PER_MS;
+  mg__segment_begin_pass();
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next) {
     mg__verdict verdict;
     if (!seat->running) continue;
@@ -129,6 +142,7 @@ static double sampler_pass(void) {
     seat->wake_due |= verdict.wake && seat->hooks.wake != NULL;
     seat->deliver_due |= verdict.deliver && seat->hooks.deliver != NULL;
   }
+  mg__segment_publish();
   if (is_tight && sampler.os != NULL)
     mg__os_events_arm(sampler.events, sampler.os);
   return due_ms;
@@ -141,7 +155,7 @@ static bool sampler_needs_worker(void) {
     if (seat->deliver_due || seat->tick_due) return true;
   for (const mg__engine *e = sampler.engines; e != NULL; e = e->next)
     if (e->is_urgent || mg_reclaim_is_due(e->reclaim)) return true;
-  return false;
+  return mg__control_has_job();
 }
 
 static mg__seat *sampler_next_delivery(void) {
@@ -154,7 +168,7 @@ static mg__seat *sampler_next_delivery(void) {
 
 /* Wakes the worker if there is something for it. Holds the lock. */
 static void sampler_put_to_work(void) {
-  bool is_due = false;
+  bool is_due = mg__control_has_job();
 
   for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
     if (mg_reclaim_is_due(e->reclaim) && !atomic_exchange(&e->due, true))
@@ -212,8 +226,9 @@ static void sampler_run(void *ctx) {
     mg__unlock(&sampler.lock);
     mg__pools_follow();
     mg_pools_tick(mg_clock_ms());
+    mg__segment_tick(mg_clock_ms());
     if (mg__detectors_work()) due_ms = 0.0; /* the next pass tells of it */
-    mg__os_events_wait(events, due_ms);
+    mg__control_wait(events, due_ms);
     mg__lock(&sampler.lock);
   }
   mg__unlock(&sampler.lock);
@@ -228,39 +243,18 @@ static bool sampler_is_wanted(void) {
   return false;
 }
 
-/* Both hold the lock on entry and return. A hook that forked returns in the
- * child too, where this thread is no worker and the seat may be gone: false. */
 static bool sampler_deliver(mg__seat *seat) {
   void (*call)(void *) = seat->deliver_due ? seat->hooks.deliver : seat->tick;
-  uint32_t forks = sampler.forks;
 
   if (seat->deliver_due)
     seat->deliver_due = false;
   else
     seat->tick_due = false;
   if (call == NULL) return true; /* no ticks any more */
-  seat->pins++;
-  mg__unlock(&sampler.lock);
-  call(seat->hooks.ctx);
-  mg__lock(&sampler.lock);
-  if (sampler.forks != forks) return false;
-  seat->pins--;
-  mg__cond_wake_all(&sampler.changed);
-  return true;
+  return sampler_call(&seat->pins, call, seat->hooks.ctx);
 }
 
-static bool sampler_reclaim(mg__engine *engine) {
-  uint32_t forks = sampler.forks;
-
-  engine->pins++;
-  mg__unlock(&sampler.lock);
-  mg__reclaim_work(engine->reclaim);
-  mg__lock(&sampler.lock);
-  if (sampler.forks != forks) return false;
-  engine->pins--;
-  mg__cond_wake_all(&sampler.changed);
-  return true;
-}
+static void sampler_reclaim(void *reclaim) { mg__reclaim_work(reclaim); }
 
 static mg__engine *sampler_next_engine(void) {
   mg__engine *engine = sampler.engines;
@@ -276,9 +270,14 @@ static void sampler_work_until_stopped(void) {
   while (!sampler.stopping) {
     mg__seat *seat = sampler_next_delivery();
     mg__engine *engine = sampler_next_engine();
+    bool is_asked = mg__control_has_job();
+    uint32_t pins = 0; /* of the control it takes care itself */
     if (seat != NULL && !sampler_deliver(seat)) return;
-    if (engine != NULL && !sampler_reclaim(engine)) return;
-    if (seat != NULL || engine != NULL) continue;
+    if (engine != NULL &&
+        !sampler_call(&engine->pins, sampler_reclaim, engine->reclaim))
+      return;
+    if (is_asked && !sampler_call(&pins, mg__control_work, NULL)) return;
+    if (seat != NULL || engine != NULL || is_asked) continue;
     if (!sampler_is_wanted()) {
       mg__thread_detach(&sampler.worker);
       sampler.worker_up = false;
@@ -371,6 +370,7 @@ static void sampler_before_fork(void) {
   mg__detectors_before_fork();
   for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
     mg__reclaim_before_fork(e->reclaim);
+  mg__segment_before_fork();
 }
 
 /* The thread that forked holds the locks in the child as well. */
@@ -381,6 +381,7 @@ static void sampler_release_after_fork(void) {
 }
 
 static void sampler_after_fork_in_parent(void) {
+  mg__segment_after_fork();
   for (mg__engine *e = sampler.engines; e != NULL; e = e->next)
     mg__reclaim_after_fork(e->reclaim);
   mg__detectors_after_fork();
@@ -388,6 +389,7 @@ static void sampler_after_fork_in_parent(void) {
 }
 
 static void sampler_after_fork_in_child(void) {
+  mg__segment_after_fork_in_child();
   for (mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
     seat->pins = 0;
   for (mg__engine *e = sampler.engines; e != NULL; e = e->next) {
@@ -426,6 +428,8 @@ void mg_fork_parent(void) { sampler_resume(); }
 
 void mg_fork_child(void) { sampler_resume(); }
 
+uint32_t mg__sampler_forks(void) { return sampler.forks; }
+
 /* ---- seats ------------------------------------------------------------- */
 
 mg_status mg__sampler_add(mg__seat *seat, mg_error *err) {
@@ -447,6 +451,7 @@ static void sampler_rest(void) {
   if (sampler_is_wanted()) return;
   sampler_stop_threads();
   if (sampler_is_wanted() || sampler.thread_up || sampler.stopping) return;
+  mg__segment_rest();
   mg__os_close(sampler.os);
   sampler.os = NULL;
 }

@@ -7,6 +7,7 @@
 #include "memguard/buffer.h"
 #include "memguard/census.h"
 #include "memguard/config.h"
+#include "memguard/control.h"
 #include "memguard/detector.h"
 #include "memguard/history.h"
 #include "memguard/leak.h"
@@ -20,6 +21,7 @@
 #include "memguard/process.h"
 #include "memguard/resource.h"
 #include "memguard/sample.h"
+#include "memguard/segment.h"
 #include "memguard/trend.h"
 #include "memguard/tune.h"
 

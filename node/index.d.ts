@@ -644,6 +644,11 @@ export class MemoryMonitor extends EventEmitter {
   /** Callbacks of the host; it may change the array itself. */
   pressureCallbacks: PressureCallback[];
 
+  /** Path of the file in which this process, with all its monitors, shows itself to
+   *  the `memguard` tool; null while none of them runs, or with `segmentEnabled`
+   *  false. */
+  readonly segmentPath: string | null;
+
   /** The latest sample, without a call into the kernel; null before the first. */
   readonly latest: Sample | null;
   readonly isMonitoring: boolean;
@@ -893,6 +898,8 @@ export class ResourceManager {
   /** A pool with the manager's settings, closed with it; made when first asked for.
    *  @throws {MemguardError} CLOSED. */
   readonly pool: MemoryPool;
+  /** As memoryMonitor.segmentPath. */
+  readonly segmentPath: string | null;
   /** The mapping given to the constructor. */
   readonly config: ConfigMapping;
   readonly settings: Settings;

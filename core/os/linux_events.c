@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -411,53 +412,80 @@ static struct timespec events_timespec(double ms) {
   return time;
 }
 
-/* One poll of at most `most_ms`. @return whether a source had news. */
-static bool events_poll(mg__os_events *events, double most_ms) {
-  struct pollfd polled[1 + EVENTS_SOURCES];
+/* @return whether a peer is ready. */
+static bool events_has_peer(const struct pollfd *polled, int count) {
+  for (int i = 0; i < count; i++)
+    if (polled[i].revents != 0) return true;
+  return false;
+}
+
+/* The waker, then peers, then sources. */
+static void events_fill(const mg__os_events *events, const mg__peers *peers,
+                        struct pollfd *polled) {
+  bool has_waker = !events->waker_lost && mg__file_is_ours(&events->waker);
+
+  *polled++ = (struct pollfd){has_waker ? events->waker.fd : -1, POLLIN, 0};
+  for (int i = 0; i < peers->count; i++)
+    *polled++ = (struct pollfd){peers->peer[i].fd,
+                                peers->peer[i].to_send ? POLLOUT : POLLIN, 0};
+  for (int i = 0; i < events->count; i++) {
+    const events_source *source = &events->source[i];
+    bool readable = source->kind & (EVENTS_THRESHOLD | EVENTS_STREAM);
+    *polled++ =
+        (struct pollfd){source->file.fd, readable ? POLLIN : POLLPRI, 0};
+  }
+}
+
+/* One poll of at most `most_ms`. @return MG__WAKE_TIMER: nothing. */
+static mg__wake events_poll(mg__os_events *events, double most_ms,
+                            const mg__peers *peers) {
+  struct pollfd polled[1 + MG__PEERS + EVENTS_SOURCES];
   uint64_t now = mg_clock_ns();
   bool quiet = now < events->quiet_until_ns;
-  bool has_waker = !events->waker_lost && mg__file_is_ours(&events->waker);
+  int first = 1 + peers->count;
   struct timespec timeout;
-  int index;
 
   if (quiet) {
     double left_ms = (double)(events->quiet_until_ns - now) / EVENTS_NS_PER_MS;
     if (left_ms < most_ms) most_ms = left_ms;
   }
   timeout = events_timespec(most_ms);
-  polled[0] = (struct pollfd){has_waker ? events->waker.fd : -1, POLLIN, 0};
-  for (index = 0; index < events->count; index++) {
-    const events_source *source = &events->source[index];
-    bool readable = source->kind & (EVENTS_THRESHOLD | EVENTS_STREAM);
-    polled[1 + index] =
-        (struct pollfd){source->file.fd, readable ? POLLIN : POLLPRI, 0};
-  }
-  if (ppoll(polled, quiet ? 1 : (nfds_t)events->count + 1, &timeout, NULL) <
-      0) {
+  events_fill(events, peers, polled);
+  if (ppoll(polled, (nfds_t)(quiet ? first : first + events->count), &timeout,
+            NULL) < 0) {
     /* No memory in the kernel: still keep to the time asked for. */
     if (errno != EINTR) nanosleep(&timeout, NULL);
-    return false;
+    return MG__WAKE_TIMER;
   }
   events_drain_waker(events, polled[0].revents);
-  return !quiet && events_take_all(events, polled + 1);
+  if (!quiet && events_take_all(events, polled + first)) return MG__WAKE_KERNEL;
+  return events_has_peer(polled + 1, peers->count) ? MG__WAKE_PEER
+                                                   : MG__WAKE_TIMER;
+}
+
+mg__wake mg__os_events_wait_with(mg__os_events *events, double timeout_ms,
+                                 const mg__peers *peers) {
+  uint64_t start = mg_clock_ns();
+  mg__wake wake = MG__WAKE_TIMER;
+  double gone_ms = 0.0, left_ms;
+
+  for (;;) {
+    bool over = timeout_ms >= 0 && gone_ms >= timeout_ms;
+    bool is_due = peers->due_ms >= 0 && gone_ms >= peers->due_ms;
+    if (atomic_exchange(&events->asked, false)) return MG__WAKE_ASKED;
+    if (wake != MG__WAKE_TIMER) return wake;
+    if (is_due && gone_ms > 0) return MG__WAKE_PEER;
+    if (over && gone_ms > 0) return MG__WAKE_TIMER;
+    left_ms = EVENTS_LONGEST_MS; /* 0: one look at the sources even so */
+    if (timeout_ms >= 0) left_ms = fmin(left_ms, timeout_ms - gone_ms);
+    if (peers->due_ms >= 0) left_ms = fmin(left_ms, peers->due_ms - gone_ms);
+    wake = events_poll(events, fmax(left_ms, 0.0), peers);
+    gone_ms = (double)(mg_clock_ns() - start) / EVENTS_NS_PER_MS;
+  }
 }
 
 mg__wake mg__os_events_wait(mg__os_events *events, double timeout_ms) {
-  uint64_t start = mg_clock_ns();
-  double left_ms = EVENTS_LONGEST_MS;
-  bool news = false, over = false;
+  static const mg__peers none = {.count = 0, .due_ms = -1.0};
 
-  for (;;) {
-    if (atomic_exchange(&events->asked, false)) return MG__WAKE_ASKED;
-    if (news) return MG__WAKE_KERNEL;
-    if (over) return MG__WAKE_TIMER;
-    if (!(timeout_ms < 0)) {
-      left_ms =
-          timeout_ms - (double)(mg_clock_ns() - start) / EVENTS_NS_PER_MS;
-      over = !(left_ms > 0);
-    }
-    if (over) left_ms = 0; /* one look at the sources even so */
-    if (left_ms > EVENTS_LONGEST_MS) left_ms = EVENTS_LONGEST_MS;
-    news = events_poll(events, left_ms);
-  }
+  return mg__os_events_wait_with(events, timeout_ms, &none);
 }

@@ -258,7 +258,7 @@ typedef enum mg_profile {
     "whether a suspicion may be followed by a census of the objects")         \
   X(LEAK_COLLECT, "leak", "leak_collect", DURATION, 100, 0, 60000,            \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
-    "leak.leak_collect_ms",                                                                    \
+    "leak.leak_collect_ms",                                                   \
     "longest full collection, by the last one, that may be forced while a "   \
     "leak is suspected; 0: none")                                             \
   X(LEAK_TRACE, "leak", "leak_trace", BOOL, 0, 0, 1,                          \
@@ -272,7 +272,12 @@ typedef enum mg_profile {
   X(LEAK_FD_GROWTH, "leak", "fd_growth_per_minute", COUNT, 50, 1, 1e9,        \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
-    "new descriptors in a minute that raise `fd:warning`")
+    "new descriptors in a minute that raise `fd:warning`")                    \
+  X(SEGMENT_ENABLED, "segment", "segment_enabled", BOOL, 1, 0, 1,             \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "segment.enabled",                                                        \
+    "whether a running monitor shows the process to the memguard tool, in "   \
+    "a small file in memory that outlives it")
 
 typedef enum mg_config_id {
 #define MG_CONFIG_ENUM(id, ...) MG_CONFIG_##id,

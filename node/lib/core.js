@@ -7,6 +7,7 @@ const native = require('./native');
 const config = require('./config');
 const poolLife = require('./pool_life');
 const reclaim = require('./reclaim');
+const segment = require('./segment');
 const { failure } = require('./errors');
 const { heapStatistics } = require('./heap');
 const { hold, letGo } = require('./live');
@@ -69,6 +70,7 @@ class Core {
     this.findingAt = null; // (number) => LeakFinding, of a leak detector
     this.onDetect = null; // () => void, after each pass: a leak detector may ask
     this.onChange = null; // () => void, the settings have changed
+    this.monitor = null; // the MemoryMonitor over it
     this.closed = false;
     this.draining = false;
     this.heapTimer = null; // where collections do not tell the heap
@@ -188,6 +190,7 @@ class Core {
    *  reported here as well. */
   drain() {
     reportLongPauses(strictestLongPause(this));
+    segment.tellProblem();
     if (this.draining || this.onEvent === null) return;
     this.draining = true;
     try {
@@ -241,7 +244,9 @@ class Core {
   start() {
     startCounting();
     this.feedHeap(0);
+    segment.begin();
     native.monitorStart(this.handle);
+    segment.listen();
     if (native.monitorIsRunning(this.handle) && !running.has(this)) {
       running.add(this);
       hold(this, () => this.stop());
@@ -287,4 +292,10 @@ class Core {
   }
 }
 
-module.exports = { Core, GENERATION };
+/** The monitor that has been running for longest. */
+function oldestMonitor() {
+  for (const core of running) if (core.monitor !== null) return core.monitor;
+  throw failure('EABSENT', 'no monitor runs');
+}
+
+module.exports = { Core, GENERATION, oldestMonitor };

@@ -232,6 +232,10 @@ class ResourceManager {
     return this.#core.settings;
   }
 
+  get segmentPath() {
+    return this.memoryMonitor.segmentPath;
+  }
+
   updateConfig(changes) {
     this.#core.update(changes);
   }

@@ -5,6 +5,7 @@
 const EventEmitter = require('events');
 const native = require('./native');
 const gc = require('./gc');
+const { segmentPath } = require('./segment');
 const { Core } = require('./core');
 const { defineDisposal } = require('./disposal');
 const { failure, requireFunction, requireName, requireNumber } = require('./errors');
@@ -40,6 +41,7 @@ class MemoryMonitor extends EventEmitter {
     this.#target = new Target(this.#core, this.#isShared ? options.shed : null);
     /** Called with the pressure on each sample at or above pressureThreshold. */
     this.pressureCallbacks = [];
+    this.#core.monitor = this;
     this.#core.onEvent = (event) => this.#deliver(event);
     this.#noteInterest();
   }
@@ -155,6 +157,10 @@ class MemoryMonitor extends EventEmitter {
 
   stopMonitoring() {
     this.#core.stop();
+  }
+
+  get segmentPath() {
+    return segmentPath();
   }
 
   get isMonitoring() {

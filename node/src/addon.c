@@ -37,6 +37,7 @@ static void env_end_managers(void *data) {
   mgn_env *self = data;
 
   mgn_reclaim_leave(self);
+  mgn_control_end(self);
   while (self->managers != NULL)
     mgn_manager_shut(self->env, self->managers);
   /* Fails only for a function that is gone already. */
@@ -73,6 +74,7 @@ static void door_answer(napi_env env, napi_value function, void *ctx,
   /* Before the calls: what arrives from here on rings again. */
   atomic_store(&self->door_rung, false);
   mgn_reclaim_answer(self);
+  mgn_control_answer(self);
   for (manager = self->managers; manager != NULL; manager = manager->next)
     calls++;
   for (; calls > 0; calls--) {
@@ -137,7 +139,8 @@ static napi_status env_define(napi_env env, napi_value exports, mgn_env *self) {
       mgn_buffer_define, mgn_resource_define, mgn_monitor_define,
       mgn_manager_define, mgn_policy_define,  mgn_optimize_define,
       mgn_reclaim_define, mgn_pool_define,    mgn_tune_define,
-      mgn_detector_define, mgn_census_define, mgn_leak_replay_define};
+      mgn_detector_define, mgn_census_define, mgn_leak_replay_define,
+      mgn_segment_define};
   napi_value version;
   napi_status st = napi_ok;
 

@@ -118,6 +118,7 @@ static uint32_t gc_kind_of(const mgn_gc *gc, uint32_t type) {
 static void gc_note(mgn_gc *gc, const mg_pause *pause) {
   if (gc->pauses == NULL) return;
   mg_pauses_record(gc->pauses, pause);
+  mg_segment_note_gc(pause);
   if (pause->kind < GC_COLLECTIONS) mg_pauses_record(gc->collections, pause);
   if (pause->wall_ns <= gc->long_ns) return;
   if (gc->long_count < MGN_GC_LONG)

@@ -41,7 +41,9 @@ static void manager_unlink(mgn_manager *self) {
 static void manager_close(napi_env env, mgn_manager *self) {
   mgn_detector_end(self);
   mgn_reclaim_hurry(self->owner, 1);
+  mgn_control_hurry(self->owner, 1);
   mg_manager_close(self->core);
+  mgn_control_hurry(self->owner, -1);
   mgn_reclaim_hurry(self->owner, -1);
   self->core = NULL;
   manager_unlink(self);
@@ -57,7 +59,9 @@ void mgn_manager_shut(napi_env env, mgn_manager *self) {
   mg_cleanup_report report;
 
   mgn_reclaim_hurry(self->owner, 1);
+  mgn_control_hurry(self->owner, 1);
   mg_monitor_stop(mg_manager_monitor(self->core));
+  mgn_control_hurry(self->owner, -1);
   mgn_reclaim_hurry(self->owner, -1);
   mg_manager_cleanup(self->core, &report);
   manager_close(env, self);

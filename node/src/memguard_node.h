@@ -120,6 +120,8 @@ napi_status mgn_reclaim_define(napi_env env, napi_value exports, void *data);
 
 /* ---- addon.c: one environment ------------------------------------------- */
 
+typedef struct mgn_control mgn_control;
+
 typedef struct mgn_env {
   napi_env env;
   uint32_t holders; /* instance data and open managers; 0 frees */
@@ -129,6 +131,7 @@ typedef struct mgn_env {
   mgn_manager *managers;         /* open ones */
   mgn_gc gc;
   mgn_reclaim_seat reclaim;
+  mgn_control *control; /* NULL until the first start */
 } mgn_env;
 
 mgn_env *mgn_env_hold(mgn_env *self);
@@ -139,6 +142,16 @@ bool mgn_env_open_door(napi_env env, mgn_env *self);
 void mgn_env_ring(mgn_env *self);
 /** mg_monitor_hooks.wake with an mgn_manager. Any thread. */
 void mgn_wake(void *ctx);
+
+/* ---- segment.c: requests from outside ----------------------------------- */
+
+/** Hands a waiting request to JS. */
+void mgn_control_answer(mgn_env *self);
+/** 1 before and -1 after what makes the JS thread wait for the worker: a request
+ *  does not wait for JS meanwhile. */
+void mgn_control_hurry(mgn_env *self, int change);
+/** Takes no more requests. Before the door closes. */
+void mgn_control_end(mgn_env *self);
 
 /* ---- error.c: failures and arguments ------------------------------------ */
 
@@ -255,6 +268,7 @@ napi_status mgn_policy_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_tune_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_process_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_resource_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_segment_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_sample_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_trend_define(napi_env env, napi_value exports, void *data);
 

@@ -55,7 +55,9 @@ static napi_value monitor_stop(napi_env env, napi_callback_info info) {
   self = mgn_manager_of(env, value);
   if (self == NULL) return NULL;
   mgn_reclaim_hurry(self->owner, 1);
+  mgn_control_hurry(self->owner, 1);
   mg_monitor_stop(mg_manager_monitor(self->core));
+  mgn_control_hurry(self->owner, -1);
   mgn_reclaim_hurry(self->owner, -1);
   return mgn_undefined(env);
 }

@@ -27,6 +27,13 @@ version: str
 EVENTS: tuple[str, ...]
 """Names of all events."""
 
+def segment_path() -> str | None:
+    """Path of the file in which this process shows itself to the memguard tool;
+    None while it does not. Any thread."""
+
+def _segment_problem() -> str | None: ...
+def _segment_mark_exit() -> None: ...
+
 class MemguardError(RuntimeError):
     """Base of all errors of memguard."""
 

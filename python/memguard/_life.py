@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from _weakref import ref
 
 from memguard import _core
@@ -131,6 +132,16 @@ def _after_fork_in_child() -> None:
     for mortal in _living():
         mortal._after_fork_in_child()
     _core._fork_child()
+    # Children of multiprocessing end by os._exit(), but run its finalizers. What
+    # was registered before the fork is forgotten there.
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util.register_after_fork(_mark_exit_later, _mark_exit_later)
+
+
+def _mark_exit_later(_: object) -> None:
+    from multiprocessing.util import Finalize
+
+    Finalize(None, _core._segment_mark_exit, exitpriority=0)
 
 
 atexit.register(_at_exit)

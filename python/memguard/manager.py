@@ -172,6 +172,12 @@ class ResourceManager(_core.Manager, _life.Closing):
         """The settings in force, by section and name; durations in seconds."""
         return nested(self.memory_monitor._read_settings())
 
+    @property
+    def segment_path(self) -> str | None:
+        """Path of the file in which this process shows itself to the memguard tool;
+        None while no monitor runs, or with `segment_enabled` false."""
+        return self.memory_monitor.segment_path
+
     def update_config(self, config: Mapping[str, Any]) -> None:
         """Changes settings while running, all or none. Raises as the constructor;
         then nothing has changed."""

@@ -236,6 +236,13 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         self._collected()
         return collected
 
+    @property
+    def segment_path(self) -> str | None:
+        """Path of the file in which this process, with all its monitors, shows
+        itself to the memguard tool; None while none of them runs, or with
+        `segment_enabled` false."""
+        return _core.segment_path()
+
     # ---- callbacks and events ----------------------------------------------
 
     def register_pressure_callback(self, callback: Callable[..., object]) -> None:
@@ -293,6 +300,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         try:
             began = self.latest.number
             _pauses.tell()
+            _tell_problem()
             self._relieve()
             while (event := self._next_event()) is not None:
                 self._dispatch(event)
@@ -558,6 +566,12 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         while self._next_event() is not None:
             pass  # what waited is the parent's
         _core._gc_take_long()
+
+
+def _tell_problem() -> None:
+    problem = _core._segment_problem()
+    if problem is not None:
+        _log.warning("the memguard tool cannot see this process: %s", problem)
 
 
 def _takes_one(callback: Callable[..., object]) -> bool:

@@ -102,6 +102,7 @@ static void gc_stopped(mgpy_state *state, PyObject *info) {
   pause.kind = generation < MG_PAUSE_KINDS ? (uint32_t)generation
                                            : MG_PAUSE_KINDS - 1;
   mg_pauses_record(gc->pauses, &pause);
+  mg_segment_note_gc(&pause);
   atomic_fetch_add(&gc->count, 1);
   if (pause.kind == GC_OLDEST) {
     mgpy_allocator_collected(atomic_load(&state->reclaim.listener));

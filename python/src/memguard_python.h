@@ -19,10 +19,12 @@
 #include <stdatomic.h>
 #include <structmember.h>
 
+#include "memguard/control.h"
 #include "memguard/manager.h"
 #include "memguard/pause.h"
 #include "memguard/process.h"
 #include "memguard/reclaim.h"
+#include "memguard/segment.h"
 
 /* Function pointers in slot tables: the C API asks for a conversion that ISO C
  * does not know. */
@@ -104,6 +106,11 @@ typedef struct mgpy_detectors {
   struct mgpy_detector *first;
   _Atomic int count; /* read without the lock */
 } mgpy_detectors;
+/* Requests from outside (segment.c). */
+typedef struct mgpy_control {
+  _Atomic(mg_control *) handle; /* NULL until the first monitor starts */
+  PyInterpreterState *interpreter;
+} mgpy_control;
 
 typedef struct mgpy_state {
   PyObject *error_base;            /* MemguardError */
@@ -134,6 +141,7 @@ typedef struct mgpy_state {
   void *lists; /* of the collector; NULL: not known (census_walk.c) */
   int walks;   /* of them, under way */
   mgpy_detectors detectors;
+  mgpy_control control;
   _Atomic bool is_exiting; /* the interpreter ends: no more threads of ours */
 } mgpy_state;
 
@@ -449,5 +457,13 @@ int mgpy_add_census(PyObject *module, mgpy_state *state);
 /* ---- encoding.c --------------------------------------------------------- */
 
 int mgpy_add_encoding(PyObject *module, mgpy_state *state);
+
+/* ---- segment.c ----------------------------------------------------------- */
+
+int mgpy_add_segment(PyObject *module, mgpy_state *state);
+/** Before a monitor starts: says who publishes, and takes requests. */
+void mgpy_segment_begin(mgpy_state *state);
+/** No request enters the interpreter any more; waits for one under way. */
+void mgpy_segment_end(mgpy_state *state);
 
 #endif

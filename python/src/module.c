@@ -109,6 +109,7 @@ static PyObject *module_begin_exit(PyObject *module, PyObject *unused) {
   atomic_store(&state->is_exiting, true);
   mgpy_gc_end(state);
   mgpy_reclaim_end(&state->reclaim);
+  mgpy_segment_end(state);
   mgpy_core_sweep();
   Py_RETURN_NONE;
 }
@@ -149,7 +150,8 @@ static int module_exec(PyObject *module) {
       mgpy_add_monitor, mgpy_add_buffer, mgpy_add_buffers,
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
       mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner, mgpy_add_roll,
-      mgpy_add_pools, mgpy_add_encoding, mgpy_add_census, mgpy_add_detector};
+      mgpy_add_pools, mgpy_add_encoding, mgpy_add_census, mgpy_add_detector,
+      mgpy_add_segment};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;
@@ -193,6 +195,7 @@ static void module_free(void *module) {
 #define MODULE_CLEAR(field) Py_CLEAR(state->field);
   MODULE_TYPES(MODULE_CLEAR)
 #undef MODULE_CLEAR
+  mgpy_segment_end(state);
   mgpy_pools_free(state);
   mgpy_reclaim_free(&state->reclaim);
   mgpy_gc_free(state);

@@ -1,0 +1,9 @@
+#!/bin/sh
+# run.sh FUZZER - runs one for MEMGUARD_FUZZ_SECONDS, in a corpus that is thrown away.
+set -eu
+if [ "${CI:-}" = true ]; then seconds=60; else seconds=5; fi
+corpus=$(mktemp -d)
+trap 'rm -rf "$corpus"' EXIT
+"$1" -max_total_time="${MEMGUARD_FUZZ_SECONDS:-$seconds}" -timeout=25 \
+  -rss_limit_mb=1024 -max_len=4096 -artifact_prefix="$corpus/" \
+  -print_final_stats=1 "$corpus"

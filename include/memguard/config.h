@@ -341,7 +341,7 @@ MG_API mg_status mg_config_set_number(mg_config *config, const char *path,
 MG_API mg_status mg_config_set_bool(mg_config *config, const char *path,
                                     bool value, mg_error *err);
 /** As above from text with a unit: "30s", "85%", "512MB", "true". Plain
- *  numbers work too. `bytes` is the length of `text`, SIZE_MAX = strlen. */
+ *  numbers work too. */
 MG_API mg_status mg_config_set_text(mg_config *config, const char *path,
                                     const char *text, mg_error *err);
 

@@ -1,0 +1,239 @@
+/* process.c - finds the processes that publish segments. */
+#include "process.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "memguard/control.h"
+#include "memguard/monitor.h"
+
+static int process_directory(char out[MG_SEGMENT_PATH_BYTES]) {
+  mg_error err = MG_ERROR_INIT;
+
+  if (mg_segment_directory(out, MG_SEGMENT_PATH_BYTES, &err) != MG_OK)
+    return cli_fail(CLI_USAGE, "%s", err.text);
+  return CLI_OK;
+}
+
+/* @return whether it is whole; says nothing. */
+static bool process_try(process *out, const char *path, mg_error *err) {
+  if (mg_segment_open(&out->segment, path, err) != MG_OK) return false;
+  if (mg_segment_read(out->segment, &out->view, err) != MG_OK) {
+    mg_segment_close(out->segment);
+    return false;
+  }
+  snprintf(out->path, sizeof out->path, "%s", path);
+  out->header = mg_segment_header_of(out->segment);
+  out->is_alive = mg_segment_is_alive(out->segment);
+  return true;
+}
+
+static int process_order(const void *left, const void *right) {
+  const process *a = left, *b = right;
+
+  return a->header->pid != b->header->pid
+             ? (a->header->pid > b->header->pid) - (a->header->pid < b->header->pid)
+             : (a->header->start_time > b->header->start_time) -
+                   (a->header->start_time < b->header->start_time);
+}
+
+static void processes_add(processes *list, const char *directory, const char *name,
+                          bool with_dead) {
+  process *at = &list->item[list->count];
+  mg_error err = MG_ERROR_INIT;
+  char path[MG_SEGMENT_PATH_BYTES];
+
+  if (snprintf(path, sizeof path, "%s/%s", directory, name) >= (int)sizeof path)
+    return;
+  if (!process_try(at, path, &err)) {
+    list->unreadable += err.status == MG_EFOREIGN;
+    return;
+  }
+  if (at->is_alive || with_dead)
+    list->count++;
+  else
+    process_close(at);
+}
+
+int processes_read(processes *out, bool with_dead) {
+  char directory[MG_SEGMENT_PATH_BYTES];
+  mg_segment_names names;
+  mg_error err = MG_ERROR_INIT;
+  int code = process_directory(directory);
+
+  memset(out, 0, sizeof *out);
+  if (code != CLI_OK) return code;
+  if (mg_segment_list(&names, directory, &err) != MG_OK)
+    return cli_fail(CLI_SYSTEM, "%s", err.text);
+  out->item = calloc(names.count + 1, sizeof *out->item);
+  if (out->item == NULL) {
+    mg_segment_names_free(&names);
+    return cli_fail(CLI_SYSTEM, "out of memory");
+  }
+  for (size_t i = 0; i < names.count; i++)
+    processes_add(out, directory, names.name[i], with_dead);
+  mg_segment_names_free(&names);
+  qsort(out->item, out->count, sizeof *out->item, process_order);
+  return CLI_OK;
+}
+
+void processes_free(processes *list) {
+  for (size_t i = 0; i < list->count; i++) process_close(&list->item[i]);
+  free(list->item);
+  memset(list, 0, sizeof *list);
+}
+
+void process_close(process *one) {
+  mg_segment_close(one->segment);
+  one->segment = NULL;
+}
+
+int process_open(process *out, const char *path) {
+  mg_error err = MG_ERROR_INIT;
+
+  if (process_try(out, path, &err)) return CLI_OK;
+  return cli_fail(err.status == MG_ENOTFOUND ? CLI_NOT_FOUND : CLI_USAGE, "%s",
+                  err.text);
+}
+
+/* @return CLI_OK, CLI_NOT_FOUND without a word, or what was said. */
+static int process_look_for(process *out, long pid) {
+  processes all;
+  size_t best = SIZE_MAX;
+  int code = processes_read(&all, true);
+
+  if (code != CLI_OK) return code;
+  for (size_t i = 0; i < all.count; i++)
+    if (all.item[i].header->pid == (uint32_t)pid &&
+        (best == SIZE_MAX || all.item[i].is_alive || !all.item[best].is_alive))
+      best = i;
+  if (best != SIZE_MAX) {
+    *out = all.item[best];
+    all.item[best].segment = NULL; /* handed on */
+  }
+  processes_free(&all);
+  return best != SIZE_MAX ? CLI_OK : CLI_NOT_FOUND;
+}
+
+bool process_try_pid(process *out, long pid) {
+  return process_look_for(out, pid) == CLI_OK;
+}
+
+int process_find(process *out, long pid) {
+  int code = process_look_for(out, pid);
+
+  return code != CLI_NOT_FOUND
+             ? code
+             : cli_fail(CLI_NOT_FOUND, "no process %ld shows itself; `memguard ps "
+                                       "--all` lists those that do", pid);
+}
+
+bool process_try_ask(cJSON **out, const process *one, const char *command,
+                     const char *arguments, double timeout_ms, mg_error *err) {
+  char socket_path[MG_SEGMENT_PATH_BYTES + 8], *text;
+  mg_control_command number;
+
+  *out = NULL;
+  snprintf(socket_path, sizeof socket_path, "%s.sock", one->path);
+  if (mg_control_find(&number, command, err) != MG_OK ||
+      mg_control_ask(&text, socket_path, number, arguments, timeout_ms, err) != MG_OK)
+    return false;
+  *out = cJSON_Parse(text);
+  mg_control_free(text);
+  if (*out == NULL && err != NULL)
+    snprintf(err->text, sizeof err->text, "its answer is no JSON");
+  return *out != NULL;
+}
+
+int process_ask(cJSON **out, const process *one, const char *command,
+                const char *arguments, double timeout_ms) {
+  mg_error err = MG_ERROR_INIT;
+
+  if (process_try_ask(out, one, command, arguments, timeout_ms, &err)) return CLI_OK;
+  return cli_fail(CLI_REFUSED, "process %u: %s", one->header->pid, err.text);
+}
+
+uint64_t process_native_bytes(const process *one) {
+  const mg_reading *reading = &one->view.sample.reading;
+
+  if (reading->rss_bytes == MG_ABSENT || reading->heap_total_bytes == MG_ABSENT)
+    return MG_ABSENT;
+  return mg_fall_bytes(reading->rss_bytes, reading->heap_total_bytes);
+}
+
+uint64_t process_limit_bytes(const process *one) {
+  const mg_sample *sample = &one->view.sample;
+  const mg_reading *reading = &sample->reading;
+
+  switch (sample->domain) {
+    case MG_DOMAIN_CGROUP: return reading->cgroup_limit_bytes;
+    case MG_DOMAIN_MACHINE: return reading->machine_total_bytes;
+    case MG_DOMAIN_ADDRESS: return reading->address_limit_bytes;
+    case MG_DOMAIN_DATA: return reading->data_limit_bytes;
+    case MG_DOMAIN_HEAP: return reading->heap_limit_bytes;
+    case MG_DOMAIN_MAX_HEAP: return one->view.now.max_heap_bytes;
+    case MG_DOMAIN_MAX_MEMORY: return one->view.now.max_memory_bytes;
+    default: return MG_ABSENT;
+  }
+}
+
+/* ---- JSON ------------------------------------------------------------------- */
+
+static void process_add(cJSON *object, const char *name, uint64_t value) {
+  if (value == MG_ABSENT)
+    cJSON_AddNullToObject(object, name);
+  else
+    cJSON_AddNumberToObject(object, name, (double)value);
+}
+
+static void process_add_gc(cJSON *to, const process *one) {
+  cJSON *kinds = cJSON_AddObjectToObject(to, "gc");
+
+  for (uint32_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
+    const mg_segment_gc *gc = &one->view.gc[kind];
+    mg_pause_stats stats;
+    cJSON *row;
+    if (gc->count == 0) continue;
+    mg_segment_gc_stats(one->segment, kind, &stats);
+    row = cJSON_AddObjectToObject(kinds, one->header->kind[kind]);
+    process_add(row, "count", gc->count);
+    cJSON_AddNumberToObject(row, "total_ms", (double)gc->wall_ns / 1e6);
+    cJSON_AddNumberToObject(row, "p95_ms", (double)stats.p95_ns / 1e6);
+    cJSON_AddNumberToObject(row, "max_ms", (double)gc->max_ns / 1e6);
+    process_add(row, "collected", gc->collected);
+  }
+}
+
+static void process_add_reading(cJSON *to, const mg_reading *reading) {
+#define PROCESS_READING(field, doc) process_add(to, #field, reading->field);
+  MG_READING_MAP(PROCESS_READING)
+#undef PROCESS_READING
+}
+
+cJSON *process_json(const process *one) {
+  const mg_segment_view *view = &one->view;
+  cJSON *object = cJSON_CreateObject(), *reading;
+
+  cJSON_AddNumberToObject(object, "pid", one->header->pid);
+  cJSON_AddStringToObject(object, "program", one->header->program);
+  cJSON_AddStringToObject(object, "runtime", one->header->runtime);
+  cJSON_AddStringToObject(object, "runtime_version", one->header->runtime_version);
+  cJSON_AddBoolToObject(object, "alive", one->is_alive);
+  cJSON_AddStringToObject(object, "state", mg_segment_state_name(view->state));
+  process_add(object, "heartbeat_unix_ms", view->heartbeat_unix_ms);
+  cJSON_AddStringToObject(object, "level", mg_level_name(view->sample.level));
+  cJSON_AddNumberToObject(object, "usage_percent", 100 * view->sample.usage);
+  cJSON_AddStringToObject(object, "domain", mg_domain_name(view->sample.domain));
+  process_add(object, "limit_bytes", process_limit_bytes(one));
+  process_add(object, "native_bytes", process_native_bytes(one));
+  process_add(object, "peak_rss_bytes", view->sample.peak_rss_bytes);
+  reading = cJSON_AddObjectToObject(object, "reading");
+  process_add_reading(reading, &view->sample.reading);
+  process_add_gc(object, one);
+  process_add(object, "alerts", view->now.alerts);
+  process_add(object, "rounds", view->now.rounds);
+  process_add(object, "freed_bytes", view->now.freed_bytes);
+  process_add(object, "pool_held_bytes", view->now.pool_held_bytes);
+  process_add(object, "pool_rented", view->now.pool_rented);
+  return object;
+}

@@ -1,0 +1,20 @@
+'use strict';
+
+// Loaded by a Node that `memguard run` started, before its program (--require). The
+// main thread's manager watches the process; Workers are part of it.
+//
+// A program must run as it would without us: whatever fails is one line on stderr.
+const { isMainThread } = require('worker_threads');
+
+const MANAGER = Symbol.for('memguard.start');
+
+function begin() {
+  try {
+    const { ResourceManager } = require('./index.js');
+    globalThis[MANAGER] ??= new ResourceManager();
+  } catch (error) {
+    process.stderr.write(`memguard: not started in Node ${process.versions.node}: ${error.message}\n`);
+  }
+}
+
+if (isMainThread) begin();

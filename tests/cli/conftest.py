@@ -1,0 +1,62 @@
+"""What the tests of the memguard tool share."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "build" / "bin" / "memguard"
+
+
+class Done:
+    """How a call of the tool ended."""
+
+    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
+        self.code = done.returncode
+        self.out = done.stdout
+        self.err = done.stderr
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Tool = Callable[..., Done]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing of whoever runs the tests; a folder of segments of its own, which
+    must be in memory."""
+    for name in list(os.environ):
+        if name.startswith(("MEMGUARD_", "NODE_OPTIONS", "PYTHONPATH")):
+            monkeypatch.delenv(name)
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as folder:
+        monkeypatch.setenv("MEMGUARD_DIR", folder)
+        yield
+
+
+@pytest.fixture
+def tool(environment: None, tmp_path: Path) -> Tool:
+    """Calls the tool and waits for its end."""
+
+    def call(*words: object, seconds: float = 60, **options: Any) -> Done:
+        return Done(
+            subprocess.run(
+                [TOOL, *map(str, words)],
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                cwd=options.pop("cwd", tmp_path),
+                check=False,
+                stdin=subprocess.DEVNULL,
+                **options,
+            )
+        )
+
+    return call

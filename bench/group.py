@@ -52,7 +52,7 @@ class Group:
     def kills(self) -> int:
         """How many of its processes the kernel has killed for memory."""
         name = "memory.oom_control" if self.is_v1 else "memory.events"
-        rows = (line.split() for line in (self.folder / name).open())
+        rows = (line.split() for line in (self.folder / name).read_text().splitlines())
         return int(dict(rows).get("oom_kill", 0))
 
     def remove(self) -> None:

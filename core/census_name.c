@@ -66,9 +66,10 @@ void mg__census_unnumber(char *out, size_t out_bytes, const char *path) {
   char before = '/';
 
   while (*path != '\0' && used + 1 < out_bytes) {
-    size_t number = name_number(path, before);
-    if (number == 0 && used >= 4 && memcmp(out + used - 4, "/tmp", 4) == 0)
+    size_t number = 0;
+    if (used >= 4 && memcmp(out + used - 4, "/tmp", 4) == 0)
       number = name_random(path);
+    if (number == 0) number = name_number(path, before);
     before = path[number > 0 ? number - 1 : 0];
     out[used++] = number > 0 ? '#' : *path;
     path += number > 0 ? number : 1;

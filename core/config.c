@@ -371,10 +371,15 @@ void mg_config_init(mg_config *out, mg_profile profile) {
 #define CONFIG_PREFIX "MEMGUARD_"
 
 /* Variables of memguard that are not settings of the table; `prebuild` is what
- * the loader of the Node addon looks for under our name. */
+ * the loader of the Node addon looks for under our name, MEMGUARD_VERDICT_DIR where
+ * `memguard run --leak-check` wants to be told what leaked. */
 static bool config_is_reserved(const char *wanted) {
-  return strcmp(wanted, "profile") == 0 || strcmp(wanted, "config") == 0 ||
-         strcmp(wanted, "dir") == 0 || strcmp(wanted, "prebuild") == 0;
+  static const char *const names[] = {"profile", "config", "dir", "prebuild",
+                                      "verdictdir"}; /* without _ */
+
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    if (strcmp(wanted, names[i]) == 0) return true;
+  return false;
 }
 
 static mg_status config_set_variable(mg_config *config, const char *variable,

@@ -17,6 +17,7 @@
 #include "memguard/pool.h"
 
 #define DETECTOR_NS_PER_MS 1e6
+#define DETECTOR_SAMPLES 4.0 /* of a block */
 #define DETECTOR_LEAST_WINDOW_MS (MG__WIDE_BLOCKS * MG__WIDE_LEAST_MS)
 
 static struct {
@@ -338,6 +339,18 @@ static bool detector_watch_fds(mg_detector *d, const mg_sample *s,
                     .threshold = (uint64_t)many,
                     .growth_per_minute = mg__fd_watch_growth(&d->fds)};
   return true;
+}
+
+/* Some in each block, so that a floor is one. */
+double mg__detector_due_ms(mg_detector *d) {
+  double due_ms;
+
+  mg__lock(&d->lock);
+  due_ms = detector_is_on(d) ? d->settings.window_ms / MG__WIDE_BLOCKS /
+                                   DETECTOR_SAMPLES
+                             : (double)INFINITY;
+  mg__unlock(&d->lock);
+  return fmax(due_ms, MG__WIDE_LEAST_MS);
 }
 
 bool mg__detector_sample(mg_detector *d, const mg_config *config,

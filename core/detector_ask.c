@@ -104,20 +104,41 @@ static bool ask_is_same(uint32_t told_for, uint32_t series) {
          (is_heap && (series == MG_LEAK_HEAP || series == MG_LEAK_BLOCKS));
 }
 
-/* The recorder of the process names them too, for whoever comes after its end. */
-static void ask_show(const mg_detector_finding *f) {
-  mg_segment_type shown[MG_CULPRITS_MAX] = {0};
+typedef struct ask_shown {
+  mg_segment_type row[MG_SEGMENT_TYPES];
+  size_t count;
+} ask_shown;
 
-  for (uint32_t i = 0; i < f->culprits; i++) {
-    const mg_culprit *c = &f->culprit[i];
-    memcpy(shown[i].name, c->name, sizeof shown[i].name - 1);
-    shown[i].count = c->count;
-    shown[i].bytes = MG_ABSENT;
-    shown[i].grown_count = c->growth;
-    shown[i].grown_bytes = c->growth_bytes;
-  }
-  mg_segment_note_types(shown, f->culprits,
-                        f->update_unix_ms - f->since_unix_ms);
+static void ask_add(ask_shown *shown, const mg_culprit *c) {
+  mg_segment_type *row = &shown->row[shown->count];
+
+  for (size_t i = 0; i < shown->count; i++)
+    if (strcmp(shown->row[i].name, c->name) == 0) return;
+  if (shown->count == MG_SEGMENT_TYPES) return;
+  *row = (mg_segment_type){.count = c->count,
+                           .bytes = MG_ABSENT,
+                           .grown_count = c->growth,
+                           .grown_bytes = c->growth_bytes};
+  memcpy(row->name, c->name, sizeof row->name - 1);
+  shown->count++;
+}
+
+/* The recorder of the process names them too, for whoever comes after its end: all
+ * that are known now, the program's own types before what the kernel tells. */
+static void ask_show(const mg_detector *d, uint64_t span_ms) {
+  static const mg_culprit_kind kinds[] = {
+      MG_CULPRIT_TYPE,   MG_CULPRIT_SITE,    MG_CULPRIT_FD,
+      MG_CULPRIT_RENTAL, MG_CULPRIT_COUNTER, MG_CULPRIT_MAPPING};
+  ask_shown shown = {.count = 0};
+
+  for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+    for (uint32_t i = 0; i < MG_DETECTOR_FINDINGS; i++) {
+      const mg_detector_finding *f = &d->record[i].finding;
+      if (f->number == 0 || f->leak.tier == MG_LEAK_NONE) continue;
+      for (uint32_t c = 0; c < f->culprits; c++)
+        if (f->culprit[c].kind == kinds[k]) ask_add(&shown, &f->culprit[c]);
+    }
+  mg_segment_note_types(shown.row, shown.count, span_ms);
 }
 
 mg_status mg__detector_put_culprits(mg_detector *d, uint32_t series,
@@ -134,7 +155,7 @@ mg_status mg__detector_put_culprits(mg_detector *d, uint32_t series,
     if (count == 0) continue;
     ask_put(f, culprits, count);
     ask_explain(d, f);
-    ask_show(f);
+    ask_show(d, f->update_unix_ms - f->since_unix_ms);
   }
   return found ? MG_OK
                : mg__fail(err, MG_ENOTFOUND, "series %u is not suspected",

@@ -9,6 +9,8 @@
 
 #define FIND_TRACE_MS 30000.0      /* of a trace, divided by time_scale */
 #define FIND_TRACE_LEAST_MS 1000.0 /* the same, undivided */
+#define FIND_SHARE 0.01     /* of the time that forced collections may take; */
+#define FIND_SHARE_MOST 0.25 /* if they are short, or time is compressed */
 
 /* ---- records ---------------------------------------------------------------- */
 
@@ -176,16 +178,30 @@ static bool find_may(const mg_detector *d, mg_config_id id) {
   return mg_config_get(&d->config, id) != 0;
 }
 
-/* A forced collection is allowed by what the last one took; the first one, of
- * which nothing is known, once. */
-static bool find_wants_collection(const mg_detector *d) {
-  double most_ms = mg_config_get(&d->config, MG_CONFIG_LEAK_COLLECT);
+/* Pure. A limit that held for ever after one slow collection would leave the
+ * detector blind: who waits long enough may. `took_ms` below 0: not known yet. */
+bool mg__collection_fits(double took_ms, double most_ms, double ago_ms,
+                         double scale, bool is_suspected) {
+  bool is_cheap = took_ms <= most_ms;
+  double share = is_cheap || scale > 1.0 ? FIND_SHARE_MOST : FIND_SHARE;
 
-  if (!find_may(d, MG_CONFIG_ENABLE_AUTO_GC) || most_ms == 0 ||
-      d->collected_ms > most_ms)
-    return false;
-  return mg_leak_wants_collection(d->leak, MG_LEAK_HEAP) ||
-         mg_leak_wants_collection(d->leak, MG_LEAK_BLOCKS);
+  if (most_ms <= 0.0) return false;
+  if (!is_cheap && !is_suspected && scale <= 1.0) return false;
+  return took_ms <= share * ago_ms;
+}
+
+static bool find_wants_collection(const mg_detector *d, double now_ms) {
+  const uint32_t memory = MG__SERIES_BIT(HEAP) | MG__SERIES_BIT(BLOCKS) |
+                          MG__SERIES_BIT(NATIVE) | MG__SERIES_BIT(RSS);
+
+  return find_may(d, MG_CONFIG_ENABLE_AUTO_GC) &&
+         mg__collection_fits(
+             d->collected_ms, mg_config_get(&d->config, MG_CONFIG_LEAK_COLLECT),
+             now_ms - d->forced_ms,
+             mg_config_get(&d->config, MG_CONFIG_LEAK_TIME_SCALE),
+             mg__detector_target(d, memory) != NULL) &&
+         (mg_leak_wants_collection(d->leak, MG_LEAK_HEAP) ||
+          mg_leak_wants_collection(d->leak, MG_LEAK_BLOCKS));
 }
 
 /* The difference when the tier rises, or enough time for a whole window went by;
@@ -237,12 +253,13 @@ void mg__detector_inquire(mg_detector *d, double now_ms) {
   mg__inquiry *q = &d->inquiry;
   uint32_t asked = 0, traced;
 
-  if (find_wants_collection(d)) asked |= MG_REQUEST_COLLECT;
+  if (find_wants_collection(d, now_ms)) asked |= MG_REQUEST_COLLECT;
   asked |= requests[mg__inquiry_next(q, target, now_ms)];
   traced = find_trace(d, q, target, asked, now_ms);
   if (!find_may(d, MG_CONFIG_LEAK_CENSUS))
     asked &= ~(uint32_t)(MG_REQUEST_CENSUS_BASE | MG_REQUEST_CENSUS);
   asked = (asked | traced) & d->options.answers;
   if (target != NULL) atomic_store(&d->request_series, target->series);
+  if ((asked & MG_REQUEST_COLLECT) != 0) d->forced_ms = now_ms;
   if (asked != 0) atomic_fetch_or(&d->requests, asked);
 }

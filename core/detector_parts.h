@@ -59,6 +59,11 @@ typedef enum mg__count {
   MG__COUNT_AGAIN /* count, and compare with the base */
 } mg__count;
 
+/** Whether one that takes `took_ms`, as the last one did, may be forced `ago_ms`
+ *  after the last forced one. `most_ms`: leak_collect. */
+bool mg__collection_fits(double took_ms, double most_ms, double ago_ms,
+                         double scale, bool is_suspected);
+
 /** What to do now for `target`; NULL: nothing is suspected any more. Pure. */
 mg__count mg__inquiry_next(mg__inquiry *inquiry, const mg_leak_finding *target,
                            double now_ms);
@@ -99,6 +104,7 @@ struct mg_detector {
   mg_sample sample;          /* the last one */
   bool is_paused, is_off, is_stale; /* by the user, the settings; begin anew */
   double collected_ms; /* duration of the last full one; below 0: unknown */
+  double forced_ms;    /* when one was asked for last */
   double wide_due_ms;
   uint64_t samples_judged;
   uint64_t held_before, heap_before, native_slack; /* bytes, see detector.c */

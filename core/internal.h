@@ -295,6 +295,8 @@ bool mg__monitor_detect(mg_monitor *monitor, mg_detector *detector);
 bool mg__detector_sample(mg_detector *detector, const mg_config *config,
                          const mg_sample *sample, mg_event *out_event,
                          bool *out_has_event);
+/** ms between two samples that it needs at least; INFINITY while it is off. */
+double mg__detector_due_ms(mg_detector *detector);
 /** What is due of all detectors: wide readings, judgements. No lock may be held.
  *  @return whether a monitor has news by it. */
 bool mg__detectors_work(void);

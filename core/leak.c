@@ -246,6 +246,7 @@ static void leaks_judge_one(mg_leak *leak, uint32_t number) {
           number >= MG_LEAK_SIGNALS || leaks_signals[number].may_confirm};
 
   if (number == MG_LEAK_BLOCKS) rule.least = MG_LEAK_LEAST_BLOCKS;
+  if (number == MG_LEAK_NATIVE) rule.witness = leak->series[MG_LEAK_RSS];
   mg__leak_series_judge(s, &rule);
   leaks_describe(leak, number);
 }
@@ -289,6 +290,15 @@ static bool leaks_is_memory(uint32_t series) {
   return series <= MG_LEAK_RSS;
 }
 
+/* The shortest octave that shows growth of a series; MG__LEAK_OCTAVES if none. */
+static uint32_t leaks_first_octave(const mg__leak_series *s) {
+  uint32_t octave = 0;
+
+  while (octave < MG__LEAK_OCTAVES && !s->verdict[octave].rises) octave++;
+  if (s->tier == MG_LEAK_NONE || s->lowest > octave) return octave;
+  return s->lowest;
+}
+
 bool mg_leak_wants_collection(const mg_leak *leak, uint32_t series) {
   const mg__leak_series *s;
   uint32_t octave = MG__LEAK_OCTAVES;
@@ -299,11 +309,9 @@ bool mg_leak_wants_collection(const mg_leak *leak, uint32_t series) {
   /* What grows is seen first by whatever is read often: any kind of memory
    * that grows makes all kinds worth a fresh value. */
   for (uint32_t i = 0; i < leak->count; i++) {
-    const mg__leak_series *other = leak->series[i];
     bool counts = i == series || (leaks_is_memory(i) && leaks_is_memory(series));
-    if (counts && other->stirs) octave = 0;
-    if (counts && other->tier != MG_LEAK_NONE && other->lowest < octave)
-      octave = other->lowest;
+    uint32_t first = counts ? leaks_first_octave(leak->series[i]) : octave;
+    if (first < octave) octave = first;
   }
   if (octave == MG__LEAK_OCTAVES) return false;
   if (s->blocks.tick < 0) return true;

@@ -67,6 +67,7 @@ typedef struct mg__leak_verdict {
   bool grows;    /* there is a trend that is no chance, and it counts */
   bool is_even;  /* and it does not slow down much */
   bool is_steep; /* and it will reach the limit soon, in a straight line */
+  bool rises;    /* it ends higher than it began, trend or not */
 } mg__leak_verdict;
 
 /** Times in ticks. */
@@ -82,7 +83,6 @@ typedef struct mg__leak_series {
   double anchor, anchor_tick; /* first floor after the warm-up */
   double warm; /* ticks: end of the warm-up, as far as known */
   bool has_anchor;
-  bool stirs; /* it grows fast, for too short a time to say more */
   mg_leak_tier tier, told;
   bool told_critical;
   uint32_t lowest;      /* octave that shows the growth first */
@@ -96,6 +96,7 @@ typedef struct mg__leak_rule {
   double least;  /* growth that counts */
   double warmup; /* ticks; 0: recognised from the data */
   bool may_confirm;
+  const mg__leak_series *witness; /* NULL, or what must grow along with it */
 } mg__leak_rule;
 
 /** Judges the windows that have a new block. */

@@ -49,10 +49,8 @@
 #define RULE_BACK 4.0        /* windows that growth is compared with */
 #define RULE_BACK_SLOPE 0.85
 
-/* What makes a fresh value worth its cost before anything is suspected. */
-#define RULE_STIR_POINTS 5u
-#define RULE_STIR_SHARE 0.01
-
+#define RULE_WITNESS 0.5 /* of its slope, by what must grow along with it */
+#define RULE_RISE 0.25   /* of what counts as growth: worth a fresh value */
 #define RULE_STOPPED 0.25 /* of the slope: growth has stopped */
 #define RULE_EXPLAINED 0.5
 
@@ -187,6 +185,32 @@ static bool rule_is_slowing(const mg__leak_series *s, uint32_t octave) {
                             RULE_BACK_SLOPE * (v->end - value) / (end - began);
 }
 
+/* Memory beside the heap also grows when the heap shrinks and keeps its pages. */
+static bool rule_is_witnessed(const mg__leak_rule *rule, uint32_t octave,
+                              double skip, const mg__leak_view *v) {
+  double at[MG__LEAK_BLOCKS], floors[MG__LEAK_BLOCKS];
+  mg__leak_view seen;
+  uint32_t count;
+
+  if (rule->witness == NULL) return true;
+  count = mg__leak_blocks_read(&rule->witness->blocks, octave, skip, at, floors);
+  mg__leak_look(&seen, at, floors, count);
+  return count < RULE_POINTS || seen.slope >= RULE_WITNESS * v->slope;
+}
+
+/* Whether a fresh value is worth its cost before anything is suspected. The first
+ * ticks count but for the very first, so that values are there in time. */
+static bool rule_rises(const mg__leak_series *s, const mg__leak_rule *rule,
+                       uint32_t octave) {
+  double at[MG__LEAK_BLOCKS], floors[MG__LEAK_BLOCKS];
+  uint32_t count =
+      mg__leak_blocks_read(&s->blocks, octave, RULE_FIRST, at, floors);
+
+  return count > 1 &&
+         floors[count - 1] - floors[0] >=
+             RULE_RISE * fmax(rule->least, RULE_BASE_SHARE * floors[0]);
+}
+
 /* Most windows show nothing; that is to cost nothing. */
 static bool rule_is_worth_a_look(const mg__leak_rule *rule,
                                  const double *floors, uint32_t count) {
@@ -203,10 +227,7 @@ static void rule_weigh(mg__leak_series *s, const mg__leak_rule *rule,
   uint32_t count = mg__leak_blocks_read(&s->blocks, octave, skip, at, floors);
 
   verdict->grows = verdict->is_even = verdict->is_steep = false;
-  if (octave == 0)
-    s->stirs = count >= RULE_STIR_POINTS &&
-               floors[count - 1] - floors[0] >=
-                   fmax(rule->least, RULE_STIR_SHARE * rule->room);
+  verdict->rises = rule_rises(s, rule, octave);
   if (!rule_is_worth_a_look(rule, floors, count)) {
     *v = (mg__leak_view){.points = count};
     return;
@@ -218,7 +239,8 @@ static void rule_weigh(mg__leak_series *s, const mg__leak_rule *rule,
       v->z >= RULE_Z && v->lower > 0.0 && v->growth >= least &&
       v->late >= RULE_KEEPS * v->early &&
       v->end - s->blocks.octave[octave].before >= RULE_NEW_HIGH * v->growth;
-  verdict->is_even = verdict->grows && v->late >= RULE_EVEN * v->early;
+  verdict->is_even = verdict->grows && v->late >= RULE_EVEN * v->early &&
+                     rule_is_witnessed(rule, octave, skip, v);
   verdict->is_steep = verdict->is_even &&
                       rule_is_steep(s, rule, octave, skip) &&
                       !rule_is_slowing(s, octave);
@@ -295,7 +317,8 @@ static mg_leak_tier rule_tier(const mg__leak_series *s,
 /* Growth has stopped where the shortest window says so in which it would show. */
 static bool rule_has_stopped(const mg__leak_series *s,
                              const mg__leak_rule *rule) {
-  double least = 2.0 * fmax(rule->least, RULE_BASE_SHARE * s->trend.base);
+  double level = fmax(s->trend.base, s->blocks.latest); /* windows are held to it */
+  double least = 2.0 * fmax(rule->least, RULE_BASE_SHARE * level);
   uint32_t octave = s->lowest;
   const mg__leak_view *v;
 

@@ -216,6 +216,8 @@ static double monitor_due_ms(const mg_monitor *m, double now_ms) {
       mg_sample_due_ms(m->last_usage, m->rate_per_ms,
                        mg_config_get(&m->config, MG_CONFIG_SAMPLE_INTERVAL));
 
+  if (m->detector != NULL)
+    sample_ms = fmin(sample_ms, mg__detector_due_ms(m->detector));
   return fmax(fmin(sample_ms, m->record_due_ms - now_ms), 0.0);
 }
 

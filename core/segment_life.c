@@ -107,38 +107,37 @@ static mg_status own_place(mg__os_identity *who, mg_error *err) {
   return MG_OK;
 }
 
-static mg_status own_make(mg_error *err) {
+static mg_status own_make(const mg__os_identity *who, mg_error *err) {
+  mg_segment_layout *map;
+  mg_status st;
+
+  st = mg__os_shared_make(&mg__self.shared, mg__self.path, sizeof *map, err);
+  if (st != MG_OK) return st;
+  map = mg__self.shared.map;
+  own_fill_header(&map->header, who);
+  own_begin(map);
+  return mg__os_shared_show(&mg__self.shared, mg__self.path, err);
+}
+
+/* After a stop the same file goes on, unless it was removed meanwhile or belongs
+ * elsewhere by now. */
+static mg_status own_open(mg_error *err) {
+  char former[MG_SEGMENT_PATH_BYTES];
   mg_segment_layout *map;
   mg__os_identity who;
   mg_status st;
 
   if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
     return mg__fail(err, MG_EABSENT, "segments are for little-endian machines");
+  memcpy(former, mg__self.path, sizeof former);
   st = own_place(&who, err);
-  if (st == MG_OK)
-    st = mg__os_shared_make(&mg__self.shared, mg__self.path, sizeof *map, err);
-  if (st != MG_OK) goto fail_path;
-  map = mg__self.shared.map;
-  own_fill_header(&map->header, &who);
-  own_begin(map);
-  st = mg__os_shared_show(&mg__self.shared, mg__self.path, err);
-  if (st != MG_OK) goto fail_path;
-  return MG_OK;
-
-fail_path:
-  mg__self.path[0] = '\0';
-  return st;
-}
-
-/* After a stop the same file goes on, unless it was removed meanwhile. */
-static mg_status own_open(mg_error *err) {
-  mg_segment_layout *map;
-  mg_status st = MG_OK;
-
-  if (mg__self.path[0] == '\0' ||
-      !mg__os_shared_resume(&mg__self.shared, mg__self.path))
-    st = own_make(err);
-  if (st != MG_OK) return st;
+  if (st == MG_OK && (strcmp(former, mg__self.path) != 0 ||
+                      !mg__os_shared_resume(&mg__self.shared, former)))
+    st = own_make(&who, err);
+  if (st != MG_OK) {
+    mg__self.path[0] = '\0';
+    return st;
+  }
   map = mg__self.shared.map;
   __atomic_store_n(&map->life.ended_unix_ms, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&map->life.state, MG_SEGMENT_RUNNING, __ATOMIC_RELEASE);

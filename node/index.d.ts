@@ -176,6 +176,10 @@ export interface Settings {
   readonly thresholds: Thresholds;
   readonly pool: PoolSettings;
   readonly leak: LeakSettings;
+  readonly segment: {
+    /** Whether a running monitor shows the process to the `memguard` tool. Default true. */
+    readonly segmentEnabled: boolean;
+  };
 }
 
 /** How leaks are looked for. */
@@ -478,7 +482,7 @@ export interface LeakEvent {
 }
 
 /** A leak detector found something. */
-export interface LeakFindingEvent {
+export interface FindingEvent {
   /** null: the detector has forgotten it. */
   finding: LeakFinding | null;
   /** In the unit of the finding. */
@@ -487,7 +491,7 @@ export interface LeakFindingEvent {
 }
 
 /** Many descriptors are open, or many are new. */
-export interface FdEvent {
+export interface DescriptorEvent {
   count: number;
   threshold: number;
   /** null: not known yet. */
@@ -587,9 +591,9 @@ export interface MemoryMonitorEvents {
   'leak:warning': [LeakEvent];
   /** The same, with a limit near or a confirmed leak of high severity. */
   'leak:critical': [LeakEvent];
-  'leak:suspected': [LeakFindingEvent];
-  'leak:withdrawn': [LeakFindingEvent];
-  'fd:warning': [FdEvent];
+  /** The growth stopped, or was less than it seemed. */
+  'leak:withdrawn': [FindingEvent];
+  'fd:warning': [DescriptorEvent];
   'level:changed': [LevelEvent];
   /** On each sample whose pressure is at or above pressureThreshold. */
   pressure: [PressureEvent];
@@ -2218,7 +2222,7 @@ export interface LeakDetectorEvents {
   'leak:critical': [LeakFinding];
   /** The growth stopped. */
   'leak:withdrawn': [LeakFinding];
-  'fd:warning': [FdEvent];
+  'fd:warning': [DescriptorEvent];
 }
 
 /** What a {@link LeakDetector} did; null: not known. */
@@ -2243,10 +2247,19 @@ export interface LeakDetectorStats {
   wideEveryMs: number | null;
   fdGrowthPerMinute: number | null;
   censuses: number;
-  /** Time that the program stood still for them. */
+  /** Of them those that counted objects. */
+  objectCensuses: number;
+  /** Time that the program stood still for censuses. */
   censusMs: number;
   /** Windows of the heap profiler. */
   windows: number;
+  /** Time that the program stood still for them. */
+  windowMs: number;
+  /** Full collections asked for by it, and the time they took. */
+  forcedCollections: number;
+  collectMs: number;
+  /** The longest that the program stood still for any of the three. */
+  longestPauseMs: number;
 }
 
 /**
@@ -2254,14 +2267,23 @@ export interface LeakDetectorStats {
  * memory, descriptors, threads, handles, object counters and rentals. One detector per
  * monitor. A ResourceManager has one that runs with it.
  *
- * While something is suspected, and only then, it collects (leak.leak_collect), and
- * counts all objects by type: a stop of up to 10 ms per MB of live heap (2 to 4 times in
- * the life of a suspicion), during which V8 takes up to 150 bytes more for each object.
- * So it does not count in a heap above `censusHeapMb`, nor where less than four times
- * the heap is left of the limit. Beside that it has V8's sampling heap profiler on for
- * some seconds or minutes, which costs 0 to 7 %. Both need the inspector: not while a
- * debugger has the process, nor under Node's permission model; what is missing is told
- * in `absent` of a finding. Objects without a prototype are not seen.
+ * While something is suspected, and only then, it has V8's sampling heap profiler on for
+ * some seconds or minutes, which costs 0 to 7 %, with two full collections each time, and
+ * counts all objects by type: a stop of 10 to 30 ms per MB of live heap, during which V8
+ * takes up to 150 bytes more for each object. So:
+ * - while a leak is no more than suspected, neither is done that would take longer than
+ *   leak.leak_collect (0.1 s), going by the last time: in a heap of up to some 5 MB;
+ * - once it is likely, objects are counted twice, however long it takes, the base and
+ *   some time later; and never again until it is over;
+ * - never in a heap above `censusHeapMb`, nor where less than four times the heap is left
+ *   of the limit.
+ * Both need the inspector: not while a debugger has the process, nor under Node's
+ * permission model. What is missing is told in `absent` of a finding; what it all took,
+ * in stats(). Objects without a prototype are not seen.
+ *
+ * Culprits are told with the places that allocate and the types of the program first,
+ * what every program is made of (Object, Array, entries of Map) last, and only those
+ * with at least 5 % of what grew.
  *
  * Events come on the event loop; nothing of it keeps the process alive.
  */

@@ -12,6 +12,7 @@ function begin() {
   try {
     const { ResourceManager } = require('./index.js');
     globalThis[MANAGER] ??= new ResourceManager();
+    if (process.env.MEMGUARD_VERDICT_DIR) require('./lib/verdict').tell(globalThis[MANAGER]);
   } catch (error) {
     process.stderr.write(`memguard: not started in Node ${process.versions.node}: ${error.message}\n`);
   }

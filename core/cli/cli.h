@@ -40,7 +40,9 @@ typedef enum cli_exit {
 #define CLI_COMMANDS(X)                                                        \
   X(run, "run", "start a Python or Node program under memguard",               \
     "[--profile NAME] [--config FILE] [--set KEY=VALUE]... [--max-memory SIZE]\n" \
-    "             [--no-python] [--no-node] -- COMMAND [ARGUMENT...]")         \
+    "             [--no-python] [--no-node] [--leak-check [--time-scale K] "     \
+    "[--json FILE]]\n"                                                         \
+    "             -- COMMAND [ARGUMENT...]")                                   \
   X(top, "top", "watch the processes under memguard",                           \
     "[--sort COLUMN] [--interval S] [--all] [--once] [--json]")                \
   X(ps, "ps", "list the processes under memguard", "[--all] [--json]")          \

@@ -15,20 +15,27 @@
 
 #define LAUNCH_STEP_MS 50
 
-static volatile sig_atomic_t launch_child; /* group that signals are handed on to */
+static volatile sig_atomic_t launch_child; /* as kill() takes it; 0: none */
 static const int launch_signals[] = {SIGINT, SIGTERM, SIGHUP};
 #define LAUNCH_SIGNALS (sizeof launch_signals / sizeof launch_signals[0])
 
 static volatile sig_atomic_t launch_was_signalled;
 
-static void launch_hand_on(int number) {
+/* What a terminal sends to the tool's group a child in that group gets by itself. */
+static void launch_hand_on(int number, siginfo_t *info, void *context) {
+  (void)context;
   launch_was_signalled = 1;
-  if (launch_child > 0) kill(-(pid_t)launch_child, number);
+  if (launch_child > 0 && info->si_code == SI_KERNEL) return;
+  if (launch_child != 0) kill((pid_t)launch_child, number);
 }
 
 static void launch_handle_signals(bool on) {
-  struct sigaction to = {.sa_handler = on ? launch_hand_on : SIG_DFL};
+  struct sigaction to = {.sa_flags = on ? SA_SIGINFO : 0};
 
+  if (on)
+    to.sa_sigaction = launch_hand_on;
+  else
+    to.sa_handler = SIG_DFL;
   for (size_t i = 0; i < LAUNCH_SIGNALS; i++) sigaction(launch_signals[i], &to, NULL);
 }
 
@@ -36,7 +43,7 @@ static void launch_handle_signals(bool on) {
 static _Noreturn void launch_exec(char **command, unsigned how, int pipe_fd) {
   int why;
 
-  setpgid(0, 0);
+  if ((how & LAUNCH_SHARED) == 0) setpgid(0, 0);
   if ((how & LAUNCH_TO_STDERR) != 0) dup2(STDERR_FILENO, STDOUT_FILENO);
   execvp(command[0], command);
   why = errno;
@@ -71,7 +78,7 @@ int launch_start(launch *out, char **command, unsigned how) {
   code = launch_fork(out, command, how);
   if (code != CLI_OK) return code;
   launch_was_signalled = 0;
-  launch_child = out->pid;
+  launch_child = (how & LAUNCH_SHARED) != 0 ? out->pid : -out->pid;
   launch_handle_signals(true);
   out->pid_fd = (int)syscall(SYS_pidfd_open, out->pid, 0);
   return CLI_OK;
@@ -112,9 +119,9 @@ int launch_wait_published(launch *started) {
 
 void launch_end(launch *started) {
   if (!launch_wait(started, 0)) {
-    kill(-started->pid, SIGTERM);
+    kill((pid_t)launch_child, SIGTERM);
     if (!launch_wait(started, (int)(LAUNCH_END_S * 1e3))) {
-      kill(-started->pid, SIGKILL);
+      kill((pid_t)launch_child, SIGKILL);
       launch_wait(started, -1);
     }
   }

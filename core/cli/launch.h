@@ -9,7 +9,7 @@
 #include "cli.h"
 
 typedef struct launch {
-  pid_t pid; /* of the child, which leads a process group of its own */
+  pid_t pid; /* of the child; but with LAUNCH_SHARED it leads a process group */
   int pid_fd;
   bool is_over, signalled; /* signalled: the tool was told to end meanwhile */
   int status;          /* of wait(), once it ended */
@@ -20,6 +20,7 @@ typedef enum launch_how {
   LAUNCH_PLAIN = 0,
   LAUNCH_WATCHED = 1,   /* with the variables of `memguard run` */
   LAUNCH_TO_STDERR = 2, /* its stdout: the tool's own is for the result */
+  LAUNCH_SHARED = 4, /* the tool's process group: it may read from the terminal */
 } launch_how;
 
 /** Starts `command`. @param how bits of launch_how. SIGINT, SIGTERM and SIGHUP are
@@ -32,7 +33,7 @@ int launch_start(launch *out, char **command, unsigned how);
 int launch_wait_published(launch *started);
 /** Waits for its end. @return whether it has ended. */
 bool launch_wait(launch *started, int timeout_ms);
-/** Ends it: SIGTERM, after LAUNCH_END_S SIGKILL, to its group. */
+/** Ends it unless it has ended: SIGTERM, after LAUNCH_END_S SIGKILL, to its group. */
 #define LAUNCH_END_S 10.0
 void launch_end(launch *started);
 /** Its exit code, or 128 + the signal that ended it. */

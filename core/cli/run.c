@@ -6,7 +6,9 @@
  *
  *   PYTHONPATH      a folder with a sitecustomize of ours in front
  *   NODE_OPTIONS    --require of ours, and sizes of V8's spaces for the limit
- *   MEMGUARD_*      profile and settings */
+ *   MEMGUARD_*      profile and settings
+ *
+ * With --leak-check it stays beside the command instead, see leak_check.h. */
 #include <errno.h>
 #include <getopt.h>
 #include <glob.h>
@@ -19,19 +21,28 @@
 #include "memguard/advice.h"
 #include "memguard/process.h"
 #include "launch.h"
+#include "leak_check.h"
 #include "settings.h"
 
 #define RUN_NODE_MAJOR 20u /* advice is alike from 18 on */
 
 typedef struct run_options {
   mg_config config;
-  bool no_python, no_node;
+  bool no_python, no_node, leak_check;
+  const char *json; /* of the leak check */
   char **command;
 } run_options;
 
 /* ---- options ---------------------------------------------------------------- */
 
-enum { RUN_MAX_MEMORY = 256, RUN_NO_PYTHON, RUN_NO_NODE };
+enum {
+  RUN_MAX_MEMORY = 256,
+  RUN_NO_PYTHON,
+  RUN_NO_NODE,
+  RUN_LEAK_CHECK,
+  RUN_TIME_SCALE,
+  RUN_JSON
+};
 
 static int run_take_profile(mg_config *config, const char *name) {
   mg_error err = MG_ERROR_INIT;
@@ -43,12 +54,11 @@ static int run_take_profile(mg_config *config, const char *name) {
   return CLI_OK;
 }
 
-static int run_take_memory(mg_config *config, const char *text) {
+static int run_take_key(mg_config *config, const char *option, const char *key) {
   mg_error err = MG_ERROR_INIT;
 
-  if (mg_config_set_text(config, "memory.max_memory_mb", text, &err) !=
-      MG_OK)
-    return cli_usage("--max-memory: %s", err.text);
+  if (mg_config_set_text(config, key, optarg, &err) != MG_OK)
+    return cli_usage("%s: %s", option, err.text);
   return CLI_OK;
 }
 
@@ -60,7 +70,15 @@ static int run_take(run_options *out, int option, int round) {
     case 'c': return round == 1 ? settings_load(&out->config, optarg) : CLI_OK;
     case 's': return round == 2 ? settings_take(&out->config, optarg) : CLI_OK;
     case RUN_MAX_MEMORY:
-      return round == 2 ? run_take_memory(&out->config, optarg) : CLI_OK;
+      return round < 2 ? CLI_OK
+                       : run_take_key(&out->config, "--max-memory",
+                                      "memory.max_memory_mb");
+    case RUN_TIME_SCALE:
+      return round < 2 ? CLI_OK
+                       : run_take_key(&out->config, "--time-scale",
+                                      "leak.time_scale");
+    case RUN_LEAK_CHECK: out->leak_check = true; return CLI_OK;
+    case RUN_JSON: out->json = optarg; return CLI_OK;
     case RUN_NO_PYTHON: out->no_python = true; return CLI_OK;
     case RUN_NO_NODE: out->no_node = true; return CLI_OK;
     default: return -1;
@@ -75,6 +93,9 @@ static int run_read_options(run_options *out, int argc, char **argv) {
       {"max-memory", required_argument, NULL, RUN_MAX_MEMORY},
       {"no-python", no_argument, NULL, RUN_NO_PYTHON},
       {"no-node", no_argument, NULL, RUN_NO_NODE},
+      {"leak-check", no_argument, NULL, RUN_LEAK_CHECK},
+      {"time-scale", required_argument, NULL, RUN_TIME_SCALE},
+      {"json", required_argument, NULL, RUN_JSON},
       {"help", no_argument, NULL, 'h'},
       {NULL, 0, NULL, 0}};
   mg_error err = MG_ERROR_INIT;
@@ -92,6 +113,8 @@ static int run_read_options(run_options *out, int argc, char **argv) {
     }
   }
   if (mg_config_check(&out->config, &err) != MG_OK) return cli_usage("%s", err.text);
+  if (out->json != NULL && !out->leak_check)
+    return cli_usage("--json is for --leak-check");
   if (optind == argc) return cli_usage("a command to run is needed after --");
   out->command = argv + optind;
   return CLI_OK;
@@ -263,8 +286,11 @@ int cli_run(int argc, char **argv) {
   int code = run_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
+  if (options.leak_check) leak_check_settings(&options.config);
   code = run_prepare(&options);
   if (code != CLI_OK) return code;
+  if (options.leak_check)
+    return leak_check_run(options.command, &options.config, options.json);
   execvp(options.command[0], options.command);
   return cli_fail(errno == ENOENT ? CLI_NO_COMMAND : CLI_NOT_RUNNABLE, "%s: %s",
                   options.command[0], strerror(errno));

@@ -94,7 +94,7 @@ static double statistics_normal_p(const statistics_pool *pool, double away) {
 double statistics_mann_whitney(const double *a, size_t a_count, const double *b,
                                size_t b_count) {
   double sum = 0, expected, away, extreme = 0, all = 0;
-  statistics_pool pool;
+  statistics_pool pool = {.ties = 0};
 
   if (a_count > STATISTICS_MAX) a_count = STATISTICS_MAX;
   if (b_count > STATISTICS_MAX) b_count = STATISTICS_MAX;

@@ -259,8 +259,9 @@ typedef enum mg_profile {
   X(LEAK_COLLECT, "leak", "leak_collect", DURATION, 100, 0, 60000,            \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "leak.leak_collect_ms",                                                   \
-    "longest full collection, by the last one, that may be forced while a "   \
-    "leak is suspected; 0: none")                                             \
+    "longest full collection, by the last one, that counts as short: it may " \
+    "be forced while memory rises; longer ones while a leak is suspected, so " \
+    "that they take 1 % of the time at most (25 % under a time_scale); 0: none") \
   X(LEAK_TRACE, "leak", "leak_trace", BOOL, 0, 0, 1,                          \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
@@ -354,7 +355,7 @@ MG_API mg_status mg_config_refuse(const char *path, const char *kind,
  *  environment block ("NAME=value" strings, NULL-terminated) together with
  *  MEMGUARD_PROFILE, which must have been looked up by the caller before. Names
  *  that memguard uses otherwise (MEMGUARD_PROFILE, MEMGUARD_CONFIG,
- *  MEMGUARD_DIR, MEMGUARD_PREBUILD) are passed over.
+ *  MEMGUARD_DIR, MEMGUARD_PREBUILD, MEMGUARD_VERDICT_DIR) are passed over.
  *  @return MG_OK, or the first failure; the error names the variable. */
 MG_API mg_status mg_config_set_environment(mg_config *config,
                                            const char *const *block,

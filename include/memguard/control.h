@@ -48,8 +48,10 @@ extern "C" {
   X(COLLECT, 1, "collect",                                                    \
     "{\"kind\": \"young\"|\"full\"|\"release\"} (full) -> the round")         \
   X(OPTIMIZE, 2, "optimize", "{} -> the report of optimize()")                \
-  X(SNAPSHOT, 3, "snapshot", "{} -> {\"memory_stats\": {...}}")               \
-  X(CENSUS, 4, "census", "{\"top\": N} -> rows of types")                     \
+  X(SNAPSHOT, 3, "snapshot", "{} -> {\"memory_stats\": {...}, "                \
+    "\"leak_detection\": [...]}")                                             \
+  X(CENSUS, 4, "census", "{\"top\": N} (10) -> rows of types: "                 \
+    "{\"type\", \"count\", Python: \"bytes\"}")                               \
   X(READ_CONFIG, 5, "read_config", "{} -> all settings by section")           \
   X(UPDATE_CONFIG, 6, "update_config",                                        \
     "settings by path or by section -> all settings; all or none")

@@ -2,7 +2,7 @@
  *
  * leak.h decides; a detector brings it the numbers and carries its verdicts out:
  *
- *   each sample       resident set, descriptors, threads; heap and blocks once a
+ *   each sample       (four in a block of the smallest window, or more) resident set, descriptors, threads; heap and blocks once a
  *                     full collection was told
  *   wide reading      private memory, descriptors by kind, mappings, counters of
  *                     the monitor (keys of up to 55 bytes), rentals; then the judgement. As often as the
@@ -13,7 +13,11 @@
  *   native            private memory - heap reserved - memory that the heap owns,
  *                     counted from the least it ever was if that is below 0
  *
- *   suspect           the binding is asked for a collection and a census
+ *   memory rises      the binding is asked for a full collection in each block, if
+ *                     the last one was short (leak_collect; by processor time, where
+ *                     that is told)
+ *   suspect           for longer ones too, in 1 % of the time (25 % under a
+ *                     time_scale); and for a census
  *   suspect and up    descriptors and mappings are counted by name, twice; the
  *                     difference names the culprits
  *   change of tier    an event of the monitor: leak:suspected, leak:warning (likely
@@ -144,7 +148,7 @@ MG_API bool mg_detector_is_active(const mg_detector *detector);
  *  collection callback. Partial ones are passed over.
  *  @param live_bytes heap in use, with memory it owns outside; or MG_ABSENT.
  *  @param live_blocks blocks or objects; or MG_ABSENT.
- *  @param duration_ms below 0: these numbers were read after a collection that
+ *  @param duration_ms processor time if known. Below 0: these numbers were read after a collection that
  *  was told before. */
 MG_API void mg_detector_collected(mg_detector *detector, uint64_t live_bytes,
                                   uint64_t live_blocks, double duration_ms,

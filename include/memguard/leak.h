@@ -19,7 +19,9 @@
  *    5 % of what was there, and 5 times the scatter around the line;
  *  - at least half of it above everything before the window;
  *  - the slope of the second half at least 0.6 of that of the first.
- * That is SUSPECT, and all that RSS alone can be. At 0.8 it is called even.
+ * That is SUSPECT, and all that RSS and the number of mappings can be. At 0.8 it is
+ * called even. NATIVE is what one number leaves of another: it is even only if RSS
+ * rises half as fast at least, over the same window.
  *
  * The warm-up is not looked at. It lasts for 11 ticks at least; up to 48 while
  * growth falls off with a time constant of a window or less; and a fifth of life.
@@ -75,7 +77,7 @@ extern "C" {
   X(FD_FILES, "fd_files", "count", 1)       \
   X(FD_OTHERS, "fd_others", "count", 1)     \
   X(THREADS, "threads", "count", 1)         \
-  X(MAPPINGS, "mappings", "count", 1)       \
+  X(MAPPINGS, "mappings", "count", 0)       \
   X(CONNECTIONS, "connections", "count", 1) \
   X(RENTALS, "rentals", "count", 1)         \
   X(HANDLES, "handles", "count", 1)
@@ -189,10 +191,11 @@ MG_API void mg_leak_explain(mg_leak *leak, uint32_t series, double share);
 
 /** Whether a fresh value would help now, which costs something to get: for HEAP
  *  and BLOCKS a full collection, for NATIVE a reading of smaps_rollup. True while
- *  any kind of memory (other series: they themselves) is suspected, or grows fast
- *  for longer than four ticks, and the block that runs has no value yet; blocks
- *  are those of the shortest window that shows the growth. "Now" is the time of
- *  the last judgement. */
+ *  any kind of memory (other series: they themselves) is suspected, or merely
+ *  rises by a quarter of what counts within a window, and the block that runs has no value
+ *  yet; blocks are those of the shortest window that shows it. Without values from
+ *  before a suspicion, it would take another window to judge. "Now" is the time
+ *  of the last judgement. */
 MG_API bool mg_leak_wants_collection(const mg_leak *leak, uint32_t series);
 
 /** One value of a recorded series. */

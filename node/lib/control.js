@@ -8,6 +8,9 @@ const { oldestMonitor } = require('./core');
 const { textOf } = require('./report');
 
 const KINDS = ['young', 'full', 'release'];
+const TOP = 10;
+const TOP_MOST = 10_000;
+const MS_PER_SECOND = 1000;
 
 function snakeOf(name) {
   return name
@@ -25,6 +28,12 @@ function inSnake(value) {
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => [snakeOf(key), AS_THEY_ARE.includes(key) ? inner : inSnake(inner)]),
   );
+}
+
+/** A finding as Python tells it. */
+function findingRow(finding) {
+  const row = inSnake(finding.asDict());
+  return { ...row, since: row.since / MS_PER_SECOND };
 }
 
 function argumentsOf(text) {
@@ -56,10 +65,18 @@ const commands = {
     reclaim: monitor.getReclaimStats(),
     trends: monitor.getMemoryTrends(),
     counters: { ...monitor.getObjectCounters() },
+    leakDetection: monitor.settings.leak.leakDetection ? monitor.leakDetector.findings.map(findingRow) : [],
   }),
 
-  census() {
-    throw failure('EABSENT', 'no census of objects is taken here');
+  /** The types with the most objects: V8 does not tell their bytes. */
+  census(monitor, { top = TOP }) {
+    if (!Number.isInteger(top) || top < 1 || top > TOP_MOST) {
+      throw failure('EINVAL', `top is ${JSON.stringify(top)}, allowed: 1 to ${TOP_MOST}`);
+    }
+    const { types, absent } = require('./leak_census').census();
+    if (types === null) throw failure('EABSENT', absent.types);
+    const rows = Array.from(types, ([type, count]) => ({ type, count }));
+    return rows.sort((one, other) => other.count - one.count).slice(0, top);
   },
 
   read_config: (monitor) => monitor.settings,
@@ -80,4 +97,4 @@ async function run(command, text) {
   }
 }
 
-module.exports = { run };
+module.exports = { findingRow, run };

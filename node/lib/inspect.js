@@ -5,6 +5,8 @@
 // its lists.
 const { failure } = require('./errors');
 
+const made = new WeakSet(); // what is ours of it
+
 /** Why the inspector cannot be used here; null if it can. */
 function inspectorAbsence() {
   if (!process.features.inspector) return 'this Node has no inspector';
@@ -24,6 +26,7 @@ class Session {
     if (absence !== null) throw failure('EABSENT', absence);
     const inspector = require('inspector');
     this.#session = new inspector.Session();
+    made.add(this).add(this.#session);
     try {
       this.#session.connect();
     } catch (error) {
@@ -60,4 +63,9 @@ class Session {
   }
 }
 
-module.exports = { Session, inspectorAbsence };
+/** Whether an object is a session of ours. */
+function isOurs(object) {
+  return made.has(object);
+}
+
+module.exports = { Session, inspectorAbsence, isOurs };

@@ -12,7 +12,7 @@
 const EventEmitter = require('events');
 const { types } = require('util');
 const native = require('./native');
-const { Session } = require('./inspect');
+const { Session, isOurs } = require('./inspect');
 
 const HANDOVER = Symbol.for('memguard.objects');
 const MAX_TYPES = 100_000; // distinct names; the rest is counted as OTHER
@@ -91,11 +91,11 @@ class ObjectCount {
     return kind;
   }
 
-  /** Takes in a list of objects. */
+  /** Takes in a list of objects; other counts and what counts are not among them. */
   take(objects) {
     for (let index = 0; index < objects.length; index++) {
       const object = objects[index];
-      if (types.isProxy(object) || getPrototypeOf(object) === Tally.prototype) continue; // another count
+      if (types.isProxy(object) || getPrototypeOf(object) === Tally.prototype || isOurs(object)) continue;
       const kind = this.#kindOf(getPrototypeOf(object));
       kind.count++;
       if (kind.isEmitter) listenersOf(dataOf(object, '_events'), kind.name, this.listeners);

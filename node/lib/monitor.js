@@ -95,7 +95,7 @@ class MemoryMonitor extends EventEmitter {
   #deliver(event) {
     const { name, payload } = describe(event, this.#core.settings);
     if (name === 'pressure') this.#tellPressure(payload.pressure);
-    if (typeof payload?.finding === 'number') payload.finding = this.#core.findingAt?.(payload.finding) ?? null;
+    if (payload?.finding !== undefined) payload.finding = this.#core.findingAt?.(payload.finding) ?? null;
     if (payload !== null) emitSafely(this, name, payload); // null: a round that is forgotten
   }
 

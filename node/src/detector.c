@@ -334,7 +334,7 @@ static napi_value finding_culprit(napi_env env, napi_callback_info info) {
   row[CULPRIT_KIND] = (double)culprit->kind;
   row[CULPRIT_GROWTH] = (double)culprit->growth;
   row[CULPRIT_GROWTH_BYTES] = (double)culprit->growth_bytes;
-  row[CULPRIT_COUNT] = (double)culprit->count;
+  row[CULPRIT_COUNT] = mgn_from_u64(culprit->count);
   row[CULPRIT_SHARE] = culprit->share;
   return mgn_text(env, culprit->name);
 }

@@ -187,9 +187,9 @@ static void gc_ended(void *isolate, int type, int flags, void *data) {
                           .collected = MG_ABSENT,
                           .kind = kind});
   if (kind < GC_COLLECTIONS) gc_tell_heap(self);
-  if (kind == GC_FULL)
+  if (kind == GC_FULL) /* how much of it this thread ran, on a busy machine */
     mgn_detectors_collected(self, mgn_gc_live_bytes(self),
-                            now.wall_ns - began.wall_ns);
+                            now.cpu_ns - began.cpu_ns);
   if (kind == GC_FULL || kind == GC_MARKING)
     mgn_reclaim_ended(self, now.wall_ns - began.wall_ns, kind == GC_FULL, flags);
 }

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Arguments = dict[str, Any]
 
 _KINDS = ("young", "full", "release")
+_TOP = 10
+_TOP_MOST = 10_000
 
 
 def run(command: str, text: str) -> tuple[str, str]:
@@ -81,11 +83,32 @@ def _snapshot(monitor: MemoryMonitor, arguments: Arguments) -> object:
         "reclaim": monitor.get_reclaim_stats(),
         "trends": monitor.get_memory_trends(),
         "counters": monitor.object_counters,
+        "leak_detection": _leaks(monitor),
     }
 
 
+def _leaks(monitor: MemoryMonitor) -> list[dict[str, Any]]:
+    """What its detector has found, if it has one."""
+    detector = monitor._detector
+    if detector is None or detector.closed:
+        return []
+    return [finding.as_dict() for finding in detector.findings]
+
+
 def _census(monitor: MemoryMonitor, arguments: Arguments) -> object:
-    raise AbsentError("no census of objects is taken here")
+    """The types that take the most bytes."""
+    top = arguments.get("top", _TOP)
+    if not isinstance(top, int) or isinstance(top, bool) or not 0 < top <= _TOP_MOST:
+        raise InvalidError(f"top is {top!r}, allowed: 1 to {_TOP_MOST}")
+    from heapq import nlargest
+
+    from memguard.census import census
+
+    rows = census().types.items()
+    return [
+        {"type": name, "count": count, "bytes": size}
+        for name, (count, size) in nlargest(top, rows, key=lambda row: row[1][1])
+    ]
 
 
 def _read_config(monitor: MemoryMonitor, arguments: Arguments) -> object:

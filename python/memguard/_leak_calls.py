@@ -17,15 +17,25 @@ import sys
 import threading
 import time
 import warnings
-from collections import Counter
 
 from memguard import _core
-from memguard._core import ConfigTypeError, InvalidError, RangeError
+from memguard._core import AbsentError, ConfigTypeError, InvalidError, RangeError
 from memguard._leak_finding import LeakCulprit, LeakFinding
+from memguard._leak_threads import thread_names
+from memguard._leak_who import grown, is_plain
+from memguard.census import (
+    UNTRACKED,
+    _sites,
+    census,
+    census_difference,
+    census_fds,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from memguard.census import Culprit, Table
 
 SIGNALS = ("blocks", "native", "fds", "threads")
 """What is counted."""
@@ -41,10 +51,11 @@ _LARGEST = 16  # times the calls asked for
 _STEADY = 0.35  # a leak's rate in a batch, of that in the one before
 _PAGE = 4096
 _THREADS = 400  # leaked by us at most
-_HEAP_TYPE = 1 << 9  # of a type's flags: made by a class statement, or like one
 _TRACED = 2000  # calls at most, which take up to 12 times as long
-_TYPES = 5
+_NAMED = 5
+_COMPARED = 32  # types that grew
 _SITES = 3
+_HIDDEN = (__file__, threading.__file__, "<frozen ")
 _FEW = {"fds": 3, "threads": 4}  # less is others' doing
 
 Reading = dict[str, int]
@@ -221,35 +232,45 @@ class Suspects:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._threads = _thread_names()
-        self._fds = _fd_targets()
-        self._types = {key: count for key, (count, _) in _types().items()}
+        self._threads = thread_names()
+        self._fds = _counted(census_fds)
+        self._types = _counted(census)
         self.start = read()
 
     def run(self, calls: int) -> Reading:
         """The batch. Returns what is counted after it."""
         self._calls = calls
         self.end = self._batch.run(calls)
-        self.threads = _grown("thread", self._threads, _thread_names())
-        self.fds = _grown("fd", self._fds, _fd_targets())
+        self.threads = grown("thread", self._threads, thread_names())
+        self.fds = [
+            LeakCulprit("fd", one.name, one.growth, None, one.share, one.count)
+            for one in _difference(self._fds, _counted(census_fds))[:_NAMED]
+        ]
         return self.end
 
     def types(self) -> list[LeakCulprit]:
         """Types of which there are more, classes of the program first: their
         objects come with dicts, cells and locks, which say nothing."""
-        grown = []
-        for key, (count, kind) in _types().items():
-            growth = count - self._types.get(key, 0)
-            if growth >= max(2, self._calls * 0.05):
-                grown.append((growth, count, kind))
-        top = max((growth for growth, _, _ in grown), default=0)
-        grown.sort(key=lambda row: (_is_plain(row[2]) or row[0] < top * 0.1, -row[0]))
+        found = [
+            one
+            for one in _difference(self._types, _counted(census))
+            if one.growth >= max(2, self._calls * 0.05) and one.name != UNTRACKED
+        ]
+        top = max((one.growth for one in found), default=0)
+        found.sort(
+            key=lambda one: (is_plain(one.name) or one.growth < top * 0.1, -one.growth)
+        )
         whole = max(1, self.end["blocks"] - self.start["blocks"])
         return [
             LeakCulprit(
-                "type", _name_of(kind), growth, None, min(1.0, growth / whole), count
+                "type",
+                one.name,
+                one.growth,
+                None,
+                min(1.0, one.growth / whole),
+                one.count,
             )
-            for growth, count, kind in grown[:_TYPES]
+            for one in found[:_NAMED]
         ]
 
     def sites(self) -> tuple[list[LeakCulprit], float]:
@@ -330,31 +351,18 @@ def _advice(signal: str, culprits: tuple[LeakCulprit, ...]) -> Iterable[str]:
             yield "python -m memray run -m pytest"
 
 
-def _name_of(kind: type) -> str:
-    """Without a word of the type itself, which may be hostile."""
+def _counted(count: Callable[[], Table]) -> Table | None:
+    """None where that cannot be read."""
     try:
-        module = type.__dict__["__module__"].__get__(kind)
-        name = type.__dict__["__qualname__"].__get__(kind)
-    except Exception:
-        return "?"
-    if not isinstance(module, str) or not isinstance(name, str):
-        return "?"
-    return name if module == "builtins" else f"{module}.{name}"
+        return count()
+    except AbsentError:
+        return None
 
 
-def _types() -> dict[int, tuple[int, type]]:
-    """Number and type of the objects of each type, by its id: a metaclass may have
-    any hash."""
-    objects = gc.get_objects()
-    counts = Counter(map(id, map(type, objects)))
-    kinds = {id(kind): kind for kind in map(type, objects)}
-    return {key: (count, kinds[key]) for key, count in counts.items()}
-
-
-def _is_plain(kind: type) -> bool:
-    """Whether it is not a class of the program: built in, or private to a module."""
-    flags: int = type.__dict__["__flags__"].__get__(kind)
-    return not flags & _HEAP_TYPE or _name_of(kind).startswith("_thread.")
+def _difference(before: Table | None, after: Table | None) -> list[Culprit]:
+    if before is None or after is None:
+        return []
+    return census_difference(before, after, limit=_COMPARED)
 
 
 def _grown_sites(batch: Batch, calls: int) -> tuple[list[LeakCulprit], int]:
@@ -362,88 +370,31 @@ def _grown_sites(batch: Batch, calls: int) -> tuple[list[LeakCulprit], int]:
     all of it did."""
     import tracemalloc
 
-    if _has_subinterpreters():
+    if not _core.census_is_alone():
         return [], 0  # tracemalloc may end the process then
     was_tracing = tracemalloc.is_tracing()
     if not was_tracing:
         tracemalloc.start(1)
     try:
-        hidden = [
-            tracemalloc.Filter(False, path)
-            for path in (
-                __file__,
-                tracemalloc.__file__,
-                "<frozen *>",
-                threading.__file__,
-            )
-        ]
-        before = tracemalloc.take_snapshot().filter_traces(hidden)
+        before = _sites()
         batch.run(calls)
-        after = tracemalloc.take_snapshot().filter_traces(hidden)
+        after = _sites()
     finally:
         if not was_tracing:
             tracemalloc.stop()
     rows = [
-        row
-        for row in after.compare_to(before, "lineno")
-        if row.size_diff > 0
-        and (row.count_diff >= calls * 0.05 or row.size_diff >= calls * 4)
+        (size - before.get(site, (0, 0))[1], count - before.get(site, (0, 0))[0], site)
+        for site, (count, size) in after.items()
+        if not site.startswith(_HIDDEN)
     ]
-    whole = sum(row.size_diff for row in rows)
+    rows = [
+        row
+        for row in sorted(rows, reverse=True)
+        if row[0] > 0 and (row[1] >= calls * 0.05 or row[0] >= calls * 4)
+    ]
+    whole = sum(row[0] for row in rows)
     culprits = [
-        LeakCulprit(
-            "site",
-            f"{row.traceback[0].filename}:{row.traceback[0].lineno}",
-            row.count_diff,
-            row.size_diff,
-            row.size_diff / whole,
-            row.count,
-        )
-        for row in rows[:_SITES]
+        LeakCulprit("site", site, count, size, size / whole, after[site][0])
+        for size, count, site in rows[:_SITES]
     ]
     return culprits, whole
-
-
-def _has_subinterpreters() -> bool:
-    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
-    try:
-        return len(__import__(name).list_all()) > 1
-    except (ImportError, RuntimeError):
-        return False
-
-
-def _numberless(name: str) -> str:
-    """Numbers replaced: of names that differ only in them there may be many."""
-    made = ""
-    for char in name:
-        if not char.isdigit():
-            made += char
-        elif not made.endswith("#"):
-            made += "#"
-    return made
-
-
-def _thread_names() -> Counter[str]:
-    return Counter(_numberless(thread.name) for thread in threading.enumerate())
-
-
-def _fd_targets() -> Counter[str]:
-    found: Counter[str] = Counter()
-    try:
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                found[_numberless(os.readlink(f"/proc/self/fd/{name}"))] += 1
-            except OSError:
-                continue  # the listing's own
-    except OSError:
-        pass
-    return found
-
-
-def _grown(kind: str, before: Counter[str], after: Counter[str]) -> list[LeakCulprit]:
-    grown = (after - before).most_common(_TYPES)
-    whole = sum(growth for _, growth in grown)
-    return [
-        LeakCulprit(kind, name, growth, None, growth / whole, after[name])
-        for name, growth in grown
-    ]

@@ -12,7 +12,7 @@ from _thread import allocate_lock, get_ident
 from _weakref import ref
 from time import monotonic, perf_counter
 
-from memguard import _core, _gc_settings, _life
+from memguard import _core, _gc_settings, _leak_threads, _leak_trace, _life
 from memguard._core import ClosedError, InvalidError
 from memguard._emitter import Emitter
 
@@ -40,7 +40,10 @@ _TICK_LONGEST_MS = 1000.0
 _TICK_SHORTEST_MS = 20.0
 _SAMPLE_SHORTEST_MS = 10.0
 _GRACE_S = 1.0  # that the main thread gets to collect
-_CULPRITS = 8
+_WAIT_S = 0.1  # for it, at a time
+_COMPARED = 16  # types that grew
+_TYPES = 5  # that are told,
+_SITES = 3  # with as many places
 _REFERRERS = 20  # objects looked at
 _HOLDERS_KEPT = 32  # types whose holders are remembered
 _ROUNDS = 8  # of requests that check() answers at most
@@ -74,10 +77,10 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
     Starts at once. Any thread. Raises as MemoryMonitor; ExistsError if `monitor` has
     a detector.
 
-    Events: leak:suspected, leak:warning, leak:critical, leak:withdrawn with `signal`
-    (also as `key`), `count` (its value), `growth_per_minute`, `finding` (as
-    LeakFinding.as_dict() tells it) and `stats`; fd:warning with `count`, `threshold`,
-    `growth_per_minute` (None: not known yet) and `stats`.
+    Events: leak:suspected, leak:warning, leak:critical, leak:withdrawn with `signal`,
+    `finding` (as LeakFinding.as_dict() tells it), `growth_per_minute` and `stats`;
+    fd:warning with `count`, `threshold`, `growth_per_minute` (None: not known yet)
+    and `stats`.
     """
 
     def __init__(
@@ -116,12 +119,13 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
 
     def _clear(self) -> None:
         self._base: Census | None = None
-        self._asked_at = 0.0  # when the main thread was asked to collect; 0: it was not
-        self._grace_s = _GRACE_S
+        self._collection: _Collection | None = None  # that goes before them:
+        self._requests: tuple[list[str], str] = ([], "")
         self._next = 0.0
-        self._is_tracing = False
+        self._trace = _leak_trace.Trace()
         self._holders: dict[str, tuple[str, ...]] = {}
         self._untracked = 0
+        self._threads = _leak_threads.thread_names()
 
     # ---- start and stop ----------------------------------------------------
 
@@ -150,14 +154,14 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         if self.closed:
             return
         self._set_active(False)
-        self._stop_tracing()
+        self._trace.stop()
         if self._own is not None:
             self._own.stop_monitoring()
 
     def close(self) -> None:
         """Ends it, and a monitor of its own. Idempotent."""
         monitor = self._monitor()
-        self._stop_tracing()
+        self._trace.stop()
         self._close()
         if self._is_joined and monitor is not None:
             self._is_joined = False
@@ -166,10 +170,11 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
             self._own.close()
 
     def _at_exit(self) -> None:
-        self._stop_tracing()
+        self._trace.stop()
 
     def _after_fork_in_child(self) -> None:
         self._renew_locks()
+        self._trace.stop()
         self._clear()
 
     def _configure(self, settings: Settings) -> None:
@@ -194,10 +199,21 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         return sorted(map(self._made, self._findings()), key=rank_of)
 
     def _made(self, row: dict[str, Any]) -> LeakFinding:
-        from memguard._leak_finding import finding_of
+        from memguard import _leak_who
+        from memguard._leak_finding import culprits_of, finding_of
 
-        untracked = self._untracked if row["signal"] in ("heap", "blocks") else 0
-        return finding_of(row, self._holders, untracked)
+        if row["signal"] == "threads":
+            culprits = _leak_who.grown(
+                "thread", self._threads, _leak_threads.thread_names()
+            )
+        else:
+            culprits = _leak_who.in_order(
+                row["signal"],
+                culprits_of(row, self._holders),
+                int(row["growth"]),
+                self._untracked,
+            )
+        return finding_of(row, culprits)
 
     def report(self) -> str:
         """The findings as text: type, place or descriptor, the growth, and the next
@@ -265,9 +281,7 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         if row is None:
             return
         finding = self._made(row)
-        payload["signal"] = payload["key"] = finding.signal
-        payload["count"] = row["latest"]
-        payload["threshold"] = None
+        payload["signal"] = finding.signal
         payload["finding"] = finding.as_dict()
 
     # ---- doing what is asked for -------------------------------------------
@@ -293,14 +307,18 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
     def _answer(self, *, here: bool) -> None:
         """`here`: this thread is the program's and may collect. One request that
         fails leaves the others."""
-        if self._asked_at and monotonic() - self._asked_at >= self._grace_s:
-            self._collect()
-        if self._is_tracing:
-            self._bound_trace()
-        names, signal = self._request()
+        self._trace.follow()
+        if not self._requests[0]:
+            self._requests = self._request()
+        if not self._requests[0] and self._trace.is_due:
+            self._requests = (["trace_stop"], self._trace.signal)
+        names, signal = self._requests
+        if not names or not self._is_tidy(names, here):
+            return
+        self._requests = ([], "")
         for name in names:
             try:
-                self._do(name, signal, here)
+                self._do(name, signal)
             except ClosedError:
                 return  # meanwhile, by another thread
             except Exception:
@@ -309,48 +327,52 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
             else:
                 self._complaints.worked(name)
 
-    def _do(self, name: str, signal: str, here: bool) -> None:
-        if name == "collect":
-            self._ask_to_collect(here)
-        elif name == "census_base":
+    def _do(self, name: str, signal: str) -> None:
+        if name == "census_base":
             self._base = _census()
         elif name == "census":
             self._compare(signal)
         elif name == "trace_start":
-            self._start_tracing()
+            self._trace.start()
         elif name == "trace_stop":
             self._tell_sites(signal)
 
-    def _ask_to_collect(self, here: bool) -> None:
-        """Finalizers may belong to the main thread, so it is asked first."""
+    def _is_tidy(self, names: list[str], here: bool) -> bool:
+        """Collects before anything is counted: what is garbage already is not named.
+        Finalizers may belong to the main thread, so it is asked first, and waited
+        for: False means to come again."""
         if not gc.isenabled() or _gc_settings.blocks_active():
-            return  # the program wants none now
+            self._collection = None
+            return True  # the program wants none now
         from threading import main_thread  # slow to import
 
-        if here or get_ident() == main_thread().ident:
-            self._collect()
-            return
-        self._asked_at = monotonic()
-        if not _core._call_in_main(self._collect):
-            self._collect()
-
-    def _collect(self) -> None:
-        self._asked_at = 0.0
+        wanted = self._collection or _Collection(2 if "collect" in names else 1)
+        is_theirs = not here and get_ident() != main_thread().ident
+        if is_theirs and self._waits_for(wanted):
+            return False
+        self._collection = None
+        wanted.run()
         monitor = self._monitor()
-        if monitor is None or monitor.closed:
-            return
-        began = perf_counter()
-        gc.collect()
-        monitor._spent((perf_counter() - began) * 1000)
+        if monitor is not None and not monitor.closed:
+            monitor._spent(wanted.took_ms)
+        return True
+
+    def _waits_for(self, wanted: _Collection) -> bool:
+        """Whether the main thread may still do it."""
+        if self._collection is None:
+            if not _core._call_in_main(wanted.run):
+                return False
+            self._collection = wanted
+        return not wanted.is_done(_WAIT_S) and wanted.age_s < self._grace_s
 
     def _compare(self, signal: str) -> None:
-        before, self._base = self._base, None
+        before = self._base  # kept: it is asked for again, when more has grown
         if before is None:
             return
-        from memguard._leak_finding import attributed
+        from memguard._leak_who import attributed, explaining
         from memguard.census import UNTRACKED, census_difference
 
-        found = census_difference(before, _census(), limit=2 * _CULPRITS)
+        found = census_difference(before, _census(), limit=_COMPARED)
         # That blocks grow which are no objects says how, not who: it explains
         # nothing to the core.
         self._untracked = sum(one.growth for one in found if one.name == UNTRACKED)
@@ -359,8 +381,10 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
             for one in found
             if one.growth > 1 and one.name != UNTRACKED and not _is_ours(one.name)
         ]
-        culprits = attributed(rows)[:_CULPRITS]
-        self._culprits(signal, culprits)
+        objects = sum(row[5] for row in rows)  # the rest is not tracked
+        culprits = explaining(attributed(rows), of=objects)[:_TYPES]
+        for one in {signal, "blocks"}:  # which are those of the heap, too
+            self._culprits(one, culprits)
         if culprits:
             self._look_for_holders(culprits[0][1])
 
@@ -375,54 +399,48 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
             self._holders.clear()
         self._holders[name] = tuple(holder.path for holder in holders)
 
-    # ---- tracing -----------------------------------------------------------
-
-    def _start_tracing(self) -> None:
-        import tracemalloc
-
-        if tracemalloc.is_tracing() or not _core.census_is_alone():
-            return  # the program's own, or tracing could end the process
-        tracemalloc.start(1)
-        self._is_tracing = True
-
-    def _bound_trace(self) -> None:
-        """Ends it early when it takes too much, or cannot go on."""
-        import tracemalloc
-
-        from memguard import census
-
-        if not tracemalloc.is_tracing():  # the program stopped it
-            self._is_tracing = False
-        elif (
-            tracemalloc.get_tracemalloc_memory() > census._WINDOW_MOST_BYTES
-            or not _core.census_is_alone()
-        ):
-            self._stop_tracing()
-
-    def _stop_tracing(self) -> None:
-        if not self._is_tracing:
-            return
-        import tracemalloc
-
-        self._is_tracing = False
-        tracemalloc.stop()
-
     def _tell_sites(self, signal: str) -> None:
-        if not self._is_tracing:
+        if not self._trace.is_on:
             return
-        from memguard import census
+        from memguard._leak_who import explaining
 
-        try:
-            sites = census._grown_sites({}, census._sites())
-        finally:
-            self._stop_tracing()
-        self._culprits(
-            signal,
-            [
-                (one.kind, one.name, one.growth, one.growth_bytes, one.count, one.share)
-                for one in sites[:_CULPRITS]
-            ],
-        )
+        rates = {
+            row["signal"]: (row["growth_per_minute"], row["unit"])
+            for row in self._findings()
+        }
+        found = self._trace.sites(signal, *rates.get(signal, (0.0, "count")))
+        rows = [
+            (one.kind, one.name, one.growth, one.growth_bytes, one.count, one.share)
+            for one in found
+        ]
+        if rows:
+            self._culprits(signal, explaining(rows)[:_SITES])
+
+
+class _Collection:
+    """Of garbage, once, by whoever comes first."""
+
+    def __init__(self, generation: int) -> None:
+        self.took_ms = 0.0
+        self._generation = generation
+        self._asked_at = monotonic()
+        self._turn = allocate_lock()
+        self._end = allocate_lock()
+        self._end.acquire()
+
+    @property
+    def age_s(self) -> float:
+        return monotonic() - self._asked_at
+
+    def run(self) -> None:
+        if self._turn.acquire(False):
+            began = perf_counter()
+            gc.collect(self._generation)
+            self.took_ms = (perf_counter() - began) * 1000
+            self._end.release()
+
+    def is_done(self, wait_s: float) -> bool:
+        return self._end.acquire(timeout=wait_s)
 
 
 def _is_ours(name: str) -> bool:

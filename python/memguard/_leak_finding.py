@@ -93,12 +93,7 @@ class LeakFinding:
         return "\n".join(_lines(self))
 
 
-UNTRACKED = "(strings, bytes, numbers: leak_trace finds the place)"
-"""In place of a type that no census can tell."""
-
 _RANKS = {"critical": 0, "confirmed": 1, "likely": 2, "suspect": 3, "none": 4}
-_PLAIN = ("builtins", "collections", "functools", "itertools", "re", "types", "weakref")
-_SMALL = 0.1  # of the largest growth: what grows less explains nothing
 
 
 def rank_of(finding: LeakFinding) -> tuple[int, float]:
@@ -106,42 +101,11 @@ def rank_of(finding: LeakFinding) -> tuple[int, float]:
     return _RANKS.get(finding.tier, 4), finding.since
 
 
-def is_plain(name: str) -> bool:
-    """Whether a type is none of the program's: its objects hold others of such
-    types, which by themselves say nothing."""
-    module, dot, _ = name.partition(".")
-    if not dot or module in _PLAIN or name.startswith("("):
-        return True
-    return module.startswith("_") and module != "__main__"
-
-
-Row = tuple[str, str, int, int, int, float]
-"""As the core takes a culprit: kind, name, growth, growth in bytes, count, share."""
-
-
-def attributed(rows: list[Row]) -> list[Row]:
-    """Types with the growth of plain ones put down to the classes of the program, in
-    proportion to their own: a dict more for each session more is the session's.
-    Classes come first. Without a class that grows at least a tenth as much as the
-    plain type that grows most, nothing changes."""
-    plain = [row for row in rows if is_plain(row[1])]
-    top = max((row[2] for row in plain), default=0)
-    theirs = [row for row in rows if not is_plain(row[1]) and row[2] >= top * _SMALL]
-    own = sum(row[5] for row in theirs)
-    if own <= 0:
-        return rows
-    factor = (own + sum(row[5] for row in plain)) / own
-    raised = [(*row[:5], min(1.0, row[5] * factor)) for row in theirs]
-    return raised + [row for row in rows if row not in theirs]
-
-
-def finding_of(
-    row: dict[str, Any], holders: Mapping[str, tuple[str, ...]], untracked: int
-) -> LeakFinding:
-    """A finding as the core tells it. `untracked`: blocks that became more without
-    being objects that the collector knows."""
-    to_limit_ms = row["to_limit_ms"]
-    culprits = [
+def culprits_of(
+    row: dict[str, Any], holders: Mapping[str, tuple[str, ...]]
+) -> list[LeakCulprit]:
+    """Those of a finding as the core tells it."""
+    return [
         LeakCulprit(
             kind=one["kind"],
             name=one["name"],
@@ -153,8 +117,11 @@ def finding_of(
         )
         for one in row["culprits"]
     ]
-    if untracked and not any(one.kind in ("type", "site") for one in culprits):
-        culprits.append(LeakCulprit("type", UNTRACKED, untracked))
+
+
+def finding_of(row: dict[str, Any], culprits: Iterable[LeakCulprit]) -> LeakFinding:
+    """A finding as the core tells it."""
+    to_limit_ms = row["to_limit_ms"]
     return LeakFinding(
         signal=row["signal"],
         tier="critical" if row["is_critical"] else row["tier"],

@@ -199,11 +199,16 @@ static PyObject *decide_changes(const mg_leak_change *changes, size_t count) {
 
 /* Names are borrowed from `points`, which has to outlive `out`. */
 static int decide_leak_points(PyObject *points, mg_leak_point *out) {
-  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(points); i++)
-    if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(points, i),
-                          "sdd;a point is (name, now_ms, value)", &out[i].name,
-                          &out[i].now_ms, &out[i].value))
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(points); i++) {
+    PyObject *point = PyTuple_GET_ITEM(points, i);
+    if (!PyTuple_Check(point)) {
+      PyErr_SetString(PyExc_TypeError, "a point is (name, now_ms, value)");
       return -1;
+    }
+    if (!PyArg_ParseTuple(point, "sdd;a point is (name, now_ms, value)",
+                          &out[i].name, &out[i].now_ms, &out[i].value))
+      return -1;
+  }
   return 0;
 }
 

@@ -41,7 +41,7 @@ static void detector_heap(void *ctx, mg_heap *out) {
 
 /* Of a heap that was just collected, what its arenas and large blocks hold is
  * alive, but for holes. */
-void mgpy_detectors_collected(mgpy_state *state, uint64_t wall_ns) {
+void mgpy_detectors_collected(mgpy_state *state, uint64_t took_ns) {
   mg_heap heap = MG_HEAP_INIT;
 
   if (atomic_load_explicit(&state->detectors.count, memory_order_relaxed) == 0 ||
@@ -50,7 +50,7 @@ void mgpy_detectors_collected(mgpy_state *state, uint64_t wall_ns) {
   detector_heap(NULL, &heap);
   for (mgpy_detector *d = state->detectors.first; d != NULL; d = d->next)
     mg_detector_collected(d->detector, heap.total_bytes, MG_ABSENT,
-                          (double)wall_ns / 1e6, true);
+                          (double)took_ns / 1e6, true);
   pthread_mutex_unlock(&state->detectors.lock);
 }
 

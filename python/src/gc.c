@@ -106,7 +106,8 @@ static void gc_stopped(mgpy_state *state, PyObject *info) {
   atomic_fetch_add(&gc->count, 1);
   if (pause.kind == GC_OLDEST) {
     mgpy_allocator_collected(atomic_load(&state->reclaim.listener));
-    mgpy_detectors_collected(state, pause.wall_ns);
+    mgpy_detectors_collected(state, pause.cpu_ns == MG_ABSENT ? pause.wall_ns
+                                                              : pause.cpu_ns);
   }
   long_ns = atomic_load_explicit(&gc->long_ns, memory_order_relaxed);
   if (long_ns != 0 && pause.wall_ns > long_ns) gc_note_long(gc, &pause);

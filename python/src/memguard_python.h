@@ -435,7 +435,7 @@ int mgpy_add_roll(PyObject *module, mgpy_state *state);  /* roll.c */
 int mgpy_add_detector(PyObject *module, mgpy_state *state);
 /** A full collection ended. No allocation, waits for nothing: inside a
  *  collector's callback. */
-void mgpy_detectors_collected(mgpy_state *state, uint64_t wall_ns);
+void mgpy_detectors_collected(mgpy_state *state, uint64_t took_ns);
 /** In a forked child. */
 void mgpy_detectors_after_fork(mgpy_state *state);
 

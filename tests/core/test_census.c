@@ -187,6 +187,7 @@ static void test_targets(void **state) {
       {"/tmp/x123", "file /tmp/x#"},
       {"/tmp/x123 (deleted)", "file /tmp/x# (deleted)"},
       {"/tmp/tmpk3_9xq2a", "file /tmp/tmp#"},
+      {"/tmp/tmp3k_9xq2a.call", "file /tmp/tmp#.call"}, /* a digit comes first */
       {"/tmp/tmpk3_9xq2a/part-00001.csv", "file /tmp/tmp#/part-#.csv"},
       {"/tmp/tmp.Ab3dE9xYz1", "file /tmp/tmp#"},
       {"/tmp/tmpfile", "file /tmp/tmpfile"},

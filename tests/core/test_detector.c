@@ -233,6 +233,25 @@ static void test_when_a_census_is_made(void **state) {
   assert_int_equal(mg__inquiry_next(&q, &finding, 330), MG__COUNT_BASE);
 }
 
+/* ---- when to collect: pure ------------------------------------------------------ */
+
+static void test_how_long_forced_collections_may_take(void **state) {
+  (void)state;
+  /* A short one, or one of which nothing is known: soon again. */
+  assert_true(mg__collection_fits(-1, 100, 0, 1, false));
+  assert_true(mg__collection_fits(100, 100, 400, 1, false));
+  assert_false(mg__collection_fits(100, 100, 399, 1, false));
+  /* A long one: on suspicion, and then for 1 % of the time. */
+  assert_false(mg__collection_fits(950, 100, 1e9, 1, false));
+  assert_true(mg__collection_fits(950, 100, 95000, 1, true));
+  assert_false(mg__collection_fits(950, 100, 94000, 1, true));
+  /* Time that is compressed leaves no room for that. */
+  assert_true(mg__collection_fits(950, 100, 3800, 30, false));
+  assert_false(mg__collection_fits(950, 100, 3700, 30, true));
+  /* The user wants none. */
+  assert_false(mg__collection_fits(-1, 0, 1e9, 30, true));
+}
+
 /* ---- telling -------------------------------------------------------------------- */
 
 static void test_what_a_binding_may_tell(void **state) {
@@ -378,6 +397,7 @@ int main(void) {
       cmocka_unit_test(test_growth_of_descriptors),
       cmocka_unit_test(test_gaps_begin_the_watch_anew),
       cmocka_unit_test(test_when_a_census_is_made),
+      cmocka_unit_test(test_how_long_forced_collections_may_take),
       cmocka_unit_test(test_what_a_binding_may_tell),
       cmocka_unit_test(test_only_full_collections_count),
       cmocka_unit_test(test_settings_count_at_once),

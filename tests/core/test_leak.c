@@ -215,6 +215,66 @@ static void test_changes_without_room_are_told_later(void **state) {
   mg_leak_close(leak);
 }
 
+/* Native memory grows by 5 MB a tick. @return the highest tier told of it. */
+static mg_leak_tier grow_beside(double rss_step) {
+  mg_leak *leak = open_detector();
+  mg_leak_finding found[MG_LEAK_SIGNALS];
+  mg_leak_tier highest = MG_LEAK_NONE;
+
+  for (int i = 0; i < 60; i++) {
+    size_t count;
+    mg_leak_note(leak, MG_LEAK_RSS, 500 * MIB + rss_step * i, i * TICK_MS);
+    mg_leak_note(leak, MG_LEAK_NATIVE, (20 + 5 * i) * MIB, i * TICK_MS);
+    count = mg_leak_judge(leak, i * TICK_MS, &two_gib, found, MG_LEAK_SIGNALS);
+    for (size_t k = 0; k < count; k++)
+      if (found[k].series == MG_LEAK_NATIVE && found[k].tier > highest)
+        highest = found[k].tier;
+  }
+  mg_leak_close(leak);
+  return highest;
+}
+
+/* It is what one number leaves of another: a heap that shrinks inside its pages
+ * makes it grow, and the process does not. */
+static void test_native_memory_needs_a_witness(void **state) {
+  (void)state;
+  assert_int_equal(grow_beside(0.0), MG_LEAK_SUSPECT);
+  assert_int_equal(grow_beside(1 * MIB), MG_LEAK_SUSPECT);
+  assert_int_equal(grow_beside(4 * MIB), MG_LEAK_LIKELY);
+}
+
+static void test_mappings_are_never_likely(void **state) {
+  mg_leak *leak = open_detector();
+
+  (void)state;
+  assert_int_equal(grow(leak, MG_LEAK_MAPPINGS, 0, 200, 500, 50),
+                   MG_LEAK_SUSPECT);
+  mg_leak_explain(leak, MG_LEAK_MAPPINGS, 1.0);
+  assert_int_equal(grow(leak, MG_LEAK_MAPPINGS, 200, 400, 10500, 50),
+                   MG_LEAK_NONE); /* nothing new is told */
+  mg_leak_close(leak);
+}
+
+/* From an alarm on collections may be rare: what goes on is not withdrawn. */
+static void test_an_alarm_stays_while_values_are_rare(void **state) {
+  mg_leak *leak = open_detector();
+  mg_leak_finding found[4];
+
+  (void)state;
+  (void)grow(leak, MG_LEAK_HEAP, 0, 40, 200 * MIB, 5 * MIB);
+  mg_leak_explain(leak, MG_LEAK_HEAP, 0.6);
+  assert_int_equal(grow(leak, MG_LEAK_HEAP, 40, 54, 400 * MIB, 5 * MIB),
+                   MG_LEAK_CONFIRMED);
+  for (int i = 54; i < 300; i++) {
+    if (i % 12 == 0)
+      mg_leak_note(leak, MG_LEAK_HEAP, (200 + 5 * i) * MIB, i * TICK_MS);
+    assert_int_equal(mg_leak_judge(leak, i * TICK_MS, &two_gib, found, 4), 0);
+  }
+  assert_int_equal(mg_leak_findings(leak, found, 4), 1);
+  assert_int_equal(found[0].tier, MG_LEAK_CONFIRMED);
+  mg_leak_close(leak);
+}
+
 static void test_wants_a_fresh_value(void **state) {
   mg_leak *leak = open_detector();
 
@@ -222,8 +282,11 @@ static void test_wants_a_fresh_value(void **state) {
   assert_false(mg_leak_wants_collection(leak, MG_LEAK_HEAP));
   (void)grow(leak, MG_LEAK_RSS, 0, 40, 200 * MIB, 0.0);
   assert_false(mg_leak_wants_collection(leak, MG_LEAK_HEAP));
+  /* A quarter of what counts, long before anything is suspected. */
+  (void)grow(leak, MG_LEAK_RSS, 40, 44, 200 * MIB, 2 * MIB);
+  assert_true(mg_leak_wants_collection(leak, MG_LEAK_HEAP));
   /* The resident set rises: worth a collection, and a reading, once a tick. */
-  (void)grow(leak, MG_LEAK_RSS, 40, 60, 200 * MIB, 5 * MIB);
+  (void)grow(leak, MG_LEAK_RSS, 44, 60, 208 * MIB, 5 * MIB);
   assert_true(mg_leak_wants_collection(leak, MG_LEAK_HEAP));
   assert_true(mg_leak_wants_collection(leak, MG_LEAK_NATIVE));
   assert_false(mg_leak_wants_collection(leak, MG_LEAK_FDS));
@@ -446,6 +509,9 @@ int main(void) {
       cmocka_unit_test(test_finding),
       cmocka_unit_test(test_explained),
       cmocka_unit_test(test_changes_without_room_are_told_later),
+      cmocka_unit_test(test_native_memory_needs_a_witness),
+      cmocka_unit_test(test_mappings_are_never_likely),
+      cmocka_unit_test(test_an_alarm_stays_while_values_are_rare),
       cmocka_unit_test(test_wants_a_fresh_value),
       cmocka_unit_test(test_a_heap_that_is_read_on_request),
       cmocka_unit_test(test_bad_values),

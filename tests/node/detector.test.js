@@ -73,14 +73,15 @@ test('full collections of V8 are seen', () => {
 
 test('readings', () => {
   core.start();
-  const file = fs.openSync('/dev/null');
+  // The test runner opens and closes files of its own.
+  const held = Array.from({ length: 100 }, () => fs.openSync('/dev/null'));
   detector.check();
   const before = detector.stats();
-  fs.closeSync(file);
+  held.forEach((file) => fs.closeSync(file));
   detector.check();
   detector.check();
   const stats = detector.stats();
-  expect(before.files - stats.files).toBe(1);
+  expect(Math.abs(before.files - stats.files - 100)).toBeLessThan(50);
   expect(stats.privateBytes).toBeGreaterThan(MB);
   expect(stats.nativeBytes).toBeGreaterThanOrEqual(0);
   expect(stats.wide).toBeGreaterThanOrEqual(3);

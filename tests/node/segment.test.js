@@ -69,9 +69,16 @@ test('requests are answered on the JS thread, with the keys of Python', async ()
     let [status, text] = await ask(segmentPath, COLLECT, '{"kind": "full"}');
     expect([status, JSON.parse(text).steps[0].action, JSON.parse(text).reason]).toEqual([0, 'full', 'manual']);
     [status, text] = await ask(segmentPath, SNAPSHOT);
+    expect(status).toBe(0);
     expect(JSON.parse(text).memory_stats.heap_used).toBeGreaterThan(100000);
     expect(JSON.parse(text).counters).toEqual({ openSockets: 0 });
-    expect(await ask(segmentPath, CENSUS)).toEqual([9, 'no census of objects is taken here']);
+    expect(JSON.parse(text).leak_detection).toEqual([]);
+    [status, text] = await ask(segmentPath, CENSUS, '{"top": 2}');
+    expect(JSON.parse(text)).toEqual([
+      { type: expect.any(String), count: expect.any(Number) },
+      { type: expect.any(String), count: expect.any(Number) },
+    ]);
+    expect(await ask(segmentPath, CENSUS, '{"top": 0}')).toEqual([1, 'top is 0, allowed: 1 to 10000']);
     [status, text] = await ask(segmentPath, UPDATE_CONFIG, '{"max_memory_mb": 777}');
     expect([status, JSON.parse(text).memory.max_memory_mb]).toEqual([0, 777]);
   });

@@ -125,9 +125,9 @@ done.set()
 """
     )
     assert said.splitlines() == [
-        "fds high /dev/null",
-        "fds pipe:[#]",
-        "threads thread Thread-# (work)",
+        "fds high file /dev/null",
+        "fds pipe",
+        "threads thread __main__.work",
         "True",
     ]
 

@@ -259,6 +259,8 @@ def decisions(w: World) -> None:
     decide.buffer_flush_at(5, 0.5, {})
     decide.v8_advice(None, 24)
     decide.sample_due_ms(0.5, 0.1, 1000)
+    grown = [("heap", 15e3 * i, 1e8 + 2e7 * i) for i in range(30)]
+    assert decide.leak_replay(grown)[-1]["tier"] == "likely"
     w.tracker.update(0.5, 1)
     decide.strategy_plan(decide.strategy_for("manual", True))
     decide.freed_bytes((1, None), (0, None))
@@ -268,6 +270,9 @@ def decisions(w: World) -> None:
     dict(w.optimizer.state)
     refused(ValueError, lambda: decide.strategy_for("none at all", True))
     refused(TypeError, lambda: decide.trend([5]))  # type: ignore[list-item]
+    refused(TypeError, lambda: decide.leak_replay([("heap", "now")]))  # type: ignore[list-item]
+    refused(TypeError, lambda: decide.leak_replay([5]))  # type: ignore[list-item]
+    str(memguard.MemoryLeakDetected("it grows"))
 
 
 # Each public name stands in the case that calls it.
@@ -307,11 +312,15 @@ CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
         lambda w: (
             w.manager.settings,
             w.monitor.settings,
+            w.manager.segment_path,
+            w.monitor.segment_path,
             w.manager.update_config({"gc_interval": "5m"}),
             w.monitor.update_config({"gc_interval": "6m"}),
         ),
         [
             "ResourceManager.settings",
+            "ResourceManager.segment_path",
+            "MemoryMonitor.segment_path",
             "ResourceManager.update_config",
             "MemoryMonitor.settings",
             "MemoryMonitor.update_config",
@@ -420,7 +429,7 @@ CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
             "MemoryMonitor.object_counters",
         ],
     ),
-    "decisions": (decisions, []),
+    "decisions": (decisions, ["MemoryLeakDetected"]),
 }
 
 # These start threads or collect garbage; a few calls tell as much as many.

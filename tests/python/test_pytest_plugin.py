@@ -131,7 +131,7 @@ def test_descriptors_threads_and_chosen_signals(run_tests: Run) -> None:
         code=1,
     )
     assert "1 failed, 1 passed" in said
-    assert "fd /dev/null: +" in said
+    assert "fd file /dev/null: +" in said
     assert "next: lsof -p " in said
 
 

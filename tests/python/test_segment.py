@@ -117,7 +117,12 @@ def test_requests(folder: Path) -> None:
         assert (status, json.loads(answer)["steps"][0]["action"]) == (0, "full")
         status, answer = ask(path, SNAPSHOT)
         assert json.loads(answer)["memory_stats"]["rss"] > 1000000
-        assert ask(path, CENSUS) == (9, "no census of objects is taken here")
+        assert json.loads(answer)["leak_detection"] == []
+        status, answer = ask(path, CENSUS, '{"top": 3}')
+        rows = json.loads(answer)
+        assert [set(row) for row in rows] == [{"type", "count", "bytes"}] * 3
+        assert rows[0]["bytes"] >= rows[1]["bytes"] >= rows[2]["bytes"] > 0
+        assert ask(path, CENSUS, '{"top": 0}') == (1, "top is 0, allowed: 1 to 10000")
         status, answer = ask(path, UPDATE_CONFIG, '{"max_memory_mb": 777}')
         assert json.loads(answer)["memory"]["max_memory_mb"] == 777
         status, answer = ask(path, READ_CONFIG)

@@ -88,6 +88,7 @@ class Host:
                     dropped=self.dropped,
                     verified=self.verified,
                     output=str(options.output),
+                    leak_detection=pipeline.leaks.as_dict()["leak_detection"],
                 )
             self._summarize(pipeline, reporter)
 
@@ -184,6 +185,9 @@ class Host:
             f"peak rss {reporter.peak_bytes / 2**20:.1f} of "
             f"{self.options.max_memory_mb:g} MB"
         )
+        for finding in pipeline.leaks.findings:
+            if finding.tier != "suspect":  # what is only suspected is no alarm
+                say(str(finding))
         if self.verified is not None:
             say(f"tshark reads the same {self.verified:,} packets in both")
 

@@ -55,6 +55,8 @@ class Reporter:
 
     def end(self, **result: Any) -> None:
         """The last line: what became of it all."""
+        self._stop.set()
+        self._thread.join()
         if self._as_json:
             self._print(json.dumps({**self._state(), "event": "end", **result}))
 

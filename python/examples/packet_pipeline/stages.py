@@ -233,6 +233,7 @@ class Pipeline:
             self.read = ReadStage(small, self.mask.accept, stop)
             undo.callback(self.read.close)
             self._undo = undo.pop_all()
+        self.leaks = self.write.resource_manager.leak_detector
 
     def __enter__(self) -> "Pipeline":
         return self

@@ -6,8 +6,11 @@ its sitecustomize.py, which calls begin() and goes on with the program's own.
 
 from __future__ import annotations
 
+import os
+
 from memguard.manager import ResourceManager
 
+_VERDICT_DIR = os.environ.get("MEMGUARD_VERDICT_DIR", "")
 _manager: ResourceManager | None = None
 
 
@@ -17,4 +20,8 @@ def begin() -> ResourceManager:
     global _manager
     if _manager is None:
         _manager = ResourceManager()
+        if _VERDICT_DIR:
+            from memguard.start.verdict import Verdict
+
+            Verdict(_manager, _VERDICT_DIR)
     return _manager

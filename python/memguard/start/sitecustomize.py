@@ -37,7 +37,7 @@ def _run_hidden() -> None:
     """Runs the sitecustomize that would have been found without this one."""
     del sys.modules["sitecustomize"]
     try:
-        import sitecustomize  # noqa: F401
+        __import__("sitecustomize")
     except ModuleNotFoundError as error:
         if error.name != "sitecustomize":
             raise

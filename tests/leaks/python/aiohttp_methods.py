@@ -1,10 +1,8 @@
 """A web server with a middleware; scanners ask with methods it does not allow."""
 
 import asyncio
-import contextlib
 
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 from service import bursts, serve_async
 
 
@@ -20,14 +18,22 @@ async def hello(_request):
 async def main() -> None:
     app = web.Application(middlewares=[timed])
     app.router.add_get("/", hello)
-    app.freeze()
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
 
     async def request(number: int) -> None:
         method = "GET" if number % 4 == 0 else "DELETE"
-        with contextlib.suppress(web.HTTPMethodNotAllowed):
-            await app._handle(make_mocked_request(method, "/", app=app))
+        writer.write(f"{method} / HTTP/1.1\r\nHost: shop\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+        await reader.readexactly(int(length))
 
-    await serve_async(request, per_second=25, load=bursts(2.0, 0.5))
+    await serve_async(request, per_second=100, load=bursts(2.0, 0.5))
+    writer.close()
+    await runner.cleanup()
 
 
 asyncio.run(main())

@@ -1,4 +1,5 @@
-"""Builds memguard._core: python/src/*.c plus the core as one file.
+"""Builds memguard._core: python/src/*.c plus the core as one file; and the memguard
+tool, where the libraries that it alone needs are there.
 
 Everything that does not depend on the machine stands in pyproject.toml. The
 environment variable MEMGUARD_WERROR=1 makes the project's warnings errors.
@@ -8,11 +9,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
+import tempfile
 from glob import glob
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
 
 ROOT = Path(__file__).parent
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow"]
@@ -27,12 +30,14 @@ def version() -> str:
     return found[1]
 
 
+def compiler() -> list[str]:
+    words = str(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    return words if shutil.which(words[0]) else ["cc", *words[1:]]
+
+
 def libproc2_soname() -> str:
     """The file name to open at run time, e.g. libproc2.so.0."""
-    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-    command = [*compiler.split(), "-print-file-name=libproc2.so"]
-    if shutil.which(command[0]) is None:
-        command[0] = "cc"
+    command = [*compiler(), "-print-file-name=libproc2.so"]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)
     found = re.search(r"libproc2\.so\.\d+", os.path.realpath(answer.stdout.strip()))
     if found is None:
@@ -47,6 +52,76 @@ def warning_flags() -> list[str]:
     return [*WARNINGS, "-Werror", f"-isystem{sysconfig.get_path('include')}"]
 
 
+MACROS = [
+    ("MG_STATIC", "1"),
+    ("_GNU_SOURCE", "1"),
+    ("MG_LIBPROC2_SONAME", f'"{libproc2_soname()}"'),
+]
+TOOL_LIBRARIES = ["-lcjson", "-lyaml", "-lncursesw", "-ltinfo"]
+TOOL_PROBE = """
+#include <cjson/cJSON.h>
+#include <ncurses.h>
+#include <yaml.h>
+int main(void) { return cJSON_Version() == 0 || yaml_get_version_string() == 0; }
+"""
+
+
+class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
+    """Compiles core/cli into the folder of scripts, in place of copying some: a wheel
+    puts it into bin. Without its libraries the package is whole but for the tool. A
+    checkout has the tool of CMake, which finds the checkout's packages."""
+
+    description = "build the memguard tool"
+    user_options: list[tuple[str, str, str]] = []  # noqa: RUF012 - as in setuptools
+    editable_mode = False
+
+    def initialize_options(self) -> None:
+        self.build_dir: str | None = None
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_scripts", "build_dir"))
+
+    def get_source_files(self) -> list[str]:
+        return sorted(glob("core/cli/*.[ch]"))
+
+    def get_outputs(self) -> list[str]:
+        return []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+    def run(self) -> None:
+        assert self.build_dir is not None
+        folder = Path(self.build_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / "memguard"
+        target.unlink(missing_ok=True)
+        if self.editable_mode:
+            return
+        if not self._can_build():
+            sys.stderr.write(
+                "memguard: built without the memguard tool, which needs cJSON, libyaml "
+                "and ncursesw (Debian: libcjson-dev libyaml-dev libncurses-dev)\n"
+            )
+            return
+        sources = [*glob("core/cli/*.c"), "core/memguard.c"]
+        self._compile(target, [*sorted(sources), *warning_flags()])
+
+    def _compile(self, target: Path, words: list[str], quietly: bool = False) -> bool:
+        macros = [f"-D{name}={value}" for name, value in MACROS]
+        flags = ["-std=c11", "-O2", "-Iinclude", "-Icore", *macros]
+        libraries = [*TOOL_LIBRARIES, "-lpthread", "-ldl", "-lm"]
+        command = [*compiler(), *flags, *words, "-o", str(target), *libraries]
+        done = subprocess.run(command, check=not quietly, capture_output=quietly)
+        return done.returncode == 0
+
+    def _can_build(self) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder, "probe.c")
+            probe.write_text(TOOL_PROBE)
+            return self._compile(Path(folder, "p"), [str(probe)], quietly=True)
+
+
 core = Extension(
     "memguard._core",
     sources=[*sorted(glob("python/src/*.c")), "core/memguard.c"],
@@ -57,13 +132,15 @@ core = Extension(
         for name in sorted(glob(pattern, recursive=True))
     ],
     include_dirs=["include", "core"],
-    define_macros=[
-        ("MG_STATIC", "1"),
-        ("_GNU_SOURCE", "1"),
-        ("MG_LIBPROC2_SONAME", f'"{libproc2_soname()}"'),
-    ],
+    define_macros=MACROS,
     extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", *warning_flags()],
     libraries=["pthread", "dl", "m"],
 )
 
-setup(version=version(), ext_modules=[core])
+setup(
+    version=version(),
+    ext_modules=[core],
+    scripts=["memguard"],  # what BuildTool makes
+    data_files=[("share/man/man1", ["core/cli/memguard.1"])],
+    cmdclass={"build_scripts": BuildTool},
+)

@@ -2,8 +2,9 @@
 
     run.py NAME... [--json FILE]
 
-NAME is a domain with a file bench/NAME.py, or `all`. Each row says what memguard
-takes and what its peer takes, measured side by side in this run:
+NAME is a domain with a file bench/NAME.py (`tool` is the memguard tool), or `all`.
+Each row says what memguard takes and what its peer takes, measured side by side in
+this run:
 
     {"name", "unit", "ours", "peer", "peer_name", "ratio"}    ratio = ours / peer,
                                                            null if peer is 0

@@ -203,9 +203,13 @@ static void detector_outdate(mg_detector *d) {
   d->wide_due_ms = 0.0;
 }
 
+static bool detector_wants_off(const mg_config *config) {
+  return mg_config_get(config, MG_CONFIG_LEAK_DETECTION) == 0 ||
+         mg_config_get(config, MG_CONFIG_ENABLED) == 0;
+}
+
 static void detector_note_config(mg_detector *d, const mg_config *config) {
-  bool is_off = mg_config_get(config, MG_CONFIG_LEAK_DETECTION) == 0 ||
-                mg_config_get(config, MG_CONFIG_ENABLED) == 0;
+  bool is_off = detector_wants_off(config);
   mg_leak_settings settings;
 
   d->config = *config;
@@ -243,16 +247,21 @@ void mg_detector_set_active(mg_detector *d, bool is_active) {
   mg__unlock(&d->lock);
 }
 
+/* By the settings of now: what the last sample saw may be older. */
 bool mg_detector_is_active(const mg_detector *d) {
-  bool is_open, is_on;
+  bool is_active = false;
+  mg_config config;
 
   mg__lock(&registry.lock);
-  is_open = d->monitor != NULL;
+  if (d->monitor != NULL) {
+    mg_monitor_read_config(d->monitor, &config);
+    is_active = !detector_wants_off(&config);
+  }
   mg__unlock(&registry.lock);
   mg__lock(detector_lock_of(d));
-  is_on = detector_is_on(d);
+  is_active = is_active && !d->is_paused;
   mg__unlock(detector_lock_of(d));
-  return is_open && is_on;
+  return is_active;
 }
 
 /* ---- telling; no lock ---------------------------------------------------------- */
@@ -341,14 +350,15 @@ static bool detector_watch_fds(mg_detector *d, const mg_sample *s,
   return true;
 }
 
-/* Some in each block, so that a floor is one. */
+/* Who compresses time is not left to shorten sample_interval along with it. At
+ * its own pace time leaves room for any sensible one. */
 double mg__detector_due_ms(mg_detector *d) {
-  double due_ms;
+  double due_ms = (double)INFINITY;
 
   mg__lock(&d->lock);
-  due_ms = detector_is_on(d) ? d->settings.window_ms / MG__WIDE_BLOCKS /
-                                   DETECTOR_SAMPLES
-                             : (double)INFINITY;
+  if (detector_is_on(d) &&
+      mg_config_get(&d->config, MG_CONFIG_LEAK_TIME_SCALE) > 1.0)
+    due_ms = d->settings.window_ms / MG__WIDE_BLOCKS / DETECTOR_SAMPLES;
   mg__unlock(&d->lock);
   return fmax(due_ms, MG__WIDE_LEAST_MS);
 }

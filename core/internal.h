@@ -295,7 +295,7 @@ bool mg__monitor_detect(mg_monitor *monitor, mg_detector *detector);
 bool mg__detector_sample(mg_detector *detector, const mg_config *config,
                          const mg_sample *sample, mg_event *out_event,
                          bool *out_has_event);
-/** ms between two samples that it needs at least; INFINITY while it is off. */
+/** ms between two samples that it needs at most; INFINITY: whatever they are. */
 double mg__detector_due_ms(mg_detector *detector);
 /** What is due of all detectors: wide readings, judgements. No lock may be held.
  *  @return whether a monitor has news by it. */

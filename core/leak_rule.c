@@ -211,12 +211,15 @@ static bool rule_rises(const mg__leak_series *s, const mg__leak_rule *rule,
              RULE_RISE * fmax(rule->least, RULE_BASE_SHARE * floors[0]);
 }
 
-/* Most windows show nothing; that is to cost nothing. */
-static bool rule_is_worth_a_look(const mg__leak_rule *rule,
+/* Most windows show nothing; that is to cost nothing. Of what is suspected the
+ * slope is needed in any case: what counts grows with the level. */
+static bool rule_is_worth_a_look(const mg__leak_series *s,
+                                 const mg__leak_rule *rule,
                                  const double *floors, uint32_t count) {
   return count >= RULE_POINTS &&
-         floors[count - 1] - floors[0] >=
-             0.5 * fmax(rule->least, RULE_BASE_SHARE * floors[0]);
+         (s->tier != MG_LEAK_NONE ||
+          floors[count - 1] - floors[0] >=
+              0.5 * fmax(rule->least, RULE_BASE_SHARE * floors[0]));
 }
 
 static void rule_weigh(mg__leak_series *s, const mg__leak_rule *rule,
@@ -228,7 +231,7 @@ static void rule_weigh(mg__leak_series *s, const mg__leak_rule *rule,
 
   verdict->grows = verdict->is_even = verdict->is_steep = false;
   verdict->rises = rule_rises(s, rule, octave);
-  if (!rule_is_worth_a_look(rule, floors, count)) {
+  if (!rule_is_worth_a_look(s, rule, floors, count)) {
     *v = (mg__leak_view){.points = count};
     return;
   }
@@ -317,8 +320,7 @@ static mg_leak_tier rule_tier(const mg__leak_series *s,
 /* Growth has stopped where the shortest window says so in which it would show. */
 static bool rule_has_stopped(const mg__leak_series *s,
                              const mg__leak_rule *rule) {
-  double level = fmax(s->trend.base, s->blocks.latest); /* windows are held to it */
-  double least = 2.0 * fmax(rule->least, RULE_BASE_SHARE * level);
+  double least = 2.0 * fmax(rule->least, RULE_BASE_SHARE * s->trend.base);
   uint32_t octave = s->lowest;
   const mg__leak_view *v;
 

@@ -70,10 +70,8 @@ static mg__os *sampler_os(void) {
 static void sampler_read(mg_reading *out) {
   mg__os *os = sampler_os();
 
-  if (os != NULL)
-    mg__os_read(os, out);
-  else
-    mg_reading_init(out);
+  mg_reading_init(out);
+  if (os != NULL) mg__os_read(os, out);
 }
 
 /* ---- sampler thread ---------------------------------------------------- */
@@ -95,16 +93,12 @@ static bool sampler_call(uint32_t *pins, void (*call)(void *), void *ctx) {
 
 /* Calls the hooks of seats with news. Holds the lock on entry and return. */
 static void sampler_wake_hosts(void) {
-  mg__seat *seat = sampler.seats;
-
-  while (seat != NULL) {
-    if (!seat->wake_due) {
-      seat = seat->next;
-      continue;
-    }
+  for (mg__seat *seat = sampler.seats; seat != NULL;) {
+    bool is_due = seat->wake_due;
     seat->wake_due = false;
-    if (!sampler_call(&seat->pins, seat->hooks.wake, seat->hooks.ctx)) return;
-    seat = sampler.seats; /* the list may have changed meanwhile */
+    if (is_due && !sampler_call(&seat->pins, seat->hooks.wake, seat->hooks.ctx))
+      return;
+    seat = is_due ? sampler.seats : seat->next; /* the list may have changed */
   }
 }
 

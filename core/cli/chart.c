@@ -55,7 +55,7 @@ void chart_spark(char *out, size_t room, const double *values, size_t count,
     if (eighths == 0 && !isnan(folded[i]) && folded[i] > 0) eighths = 1;
     bar = ascii ? chart_ascii[eighths] : chart_bars[eighths];
     if (strlen(out) + strlen(bar) >= room) return;
-    strcat(out, bar);
+    memcpy(out + strlen(out), bar, strlen(bar) + 1);
   }
 }
 

@@ -36,48 +36,71 @@ typedef enum cli_exit {
 #undef CLI_EXIT_ENUM
 } cli_exit;
 
-/** X(ID, name, summary, usage): in the order in which help lists them. */
+/** X(ID, name, summary, usage, examples): in the order in which help lists them. */
 #define CLI_COMMANDS(X)                                                        \
   X(run, "run", "start a Python or Node program under memguard",               \
-    "[--profile NAME] [--config FILE] [--set KEY=VALUE]... [--max-memory SIZE]\n" \
-    "             [--no-python] [--no-node] [--leak-check [--time-scale K] "     \
-    "[--json FILE]]\n"                                                         \
-    "             -- COMMAND [ARGUMENT...]")                                   \
+    "[--profile NAME] [--config FILE] [--set KEY=VALUE]...\n"                   \
+    "             [--max-memory SIZE] [--no-python] [--no-node]\n"             \
+    "             [--leak-check [--time-scale K] [--json FILE]]\n"             \
+    "             -- COMMAND [ARGUMENT...]",                                   \
+    "memguard run -- gunicorn --workers 4 app:app\n"                           \
+    "memguard run --max-memory 512MB -- node server.js\n"                      \
+    "memguard run --leak-check --time-scale 60 --json - -- python app.py") \
   X(top, "top", "watch the processes under memguard",                           \
-    "[--sort COLUMN] [--interval S] [--all] [--once] [--json]")                \
-  X(ps, "ps", "list the processes under memguard", "[--all] [--json]")          \
-  X(stats, "stats", "show the memory of one process", "PID [--json]")          \
-  X(health, "health", "tell whether processes are well", "[PID] [--json]")      \
-  X(gc, "gc", "have a process collect garbage now", "PID [--json]")            \
-  X(optimize, "optimize", "have a process free all it can now", "PID [--json]") \
+    "[--sort COLUMN] [--interval S] [--all] [--once] [--json]",                \
+    "memguard top --sort rss\n"                                                \
+    "memguard top --once --json")                                              \
+  X(ps, "ps", "list the processes under memguard", "[--all] [--json]",          \
+    "memguard ps --json")                                                      \
+  X(stats, "stats", "show the memory of one process", "PID [--json]",          \
+    "memguard stats 4711")                                                     \
+  X(health, "health", "tell whether processes are well", "[PID] [--json]",      \
+    "memguard health || systemctl restart app")                                \
+  X(gc, "gc", "have a process collect garbage now", "PID [--json]",            \
+    "memguard gc 4711")                                                        \
+  X(optimize, "optimize", "have a process free all it can now", "PID [--json]", \
+    "memguard optimize 4711")                                                  \
   X(gc_profile, "gc-profile", "measure and tune the collections of a process",  \
-    "[--duration S] [--optimize [--settle S]] [--prometheus|--json]\n"        \
-    "             (PID | -- COMMAND...)")                                     \
+    "[--duration S] [--optimize [--settle S]]\n"                               \
+    "             [--prometheus|--json] (PID | -- COMMAND...)",                                      \
+    "memguard gc-profile --duration 60 4711\n"                                 \
+    "memguard gc-profile --duration 20 --optimize -- python app.py")           \
   X(snapshot, "snapshot", "save what a process holds, as JSON",                \
-    "PID [--top N] [--continuous N --interval S] [--save FILE]")               \
-  X(postmortem, "postmortem", "tell why processes ended", "[FOLDER|FILE] [--json]") \
+    "PID [--top N] [--continuous N --interval S]\n"                            \
+    "             [--save FILE]",                                             \
+    "memguard snapshot 4711 --top 20\n"                                        \
+    "memguard snapshot 4711 --continuous 30 --interval 60 --save day.json")    \
+  X(postmortem, "postmortem", "tell why processes ended", "[FOLDER|FILE] [--json]", \
+    "memguard postmortem")                                                     \
   X(baseline, "baseline", "measure a command or process, to compare with later", \
-    "--save FILE [--runs N] (--pid PID --duration S | [--watched] -- COMMAND...)")         \
+    "--save FILE [--runs N]\n"                                                 \
+    "             (--pid PID --duration S | [--watched] -- COMMAND...)",       \
+    "memguard baseline --runs 5 --save main.json -- python job.py")            \
   X(compare, "compare", "tell whether one baseline is worse than another",     \
-    "BASE NEW [--threshold PERCENT] [--metric NAME=PERCENT]...\n"              \
-    "             [--format text|md|json|github|junit|openmetrics]")           \
+    "BASE NEW [--threshold PERCENT]\n             [--metric NAME=PERCENT]...\n"              \
+    "             [--format text|md|json|github|junit|openmetrics]",           \
+    "memguard compare main.json branch.json --threshold 15 --format github")   \
   X(watch, "watch", "act when a process stays above a bound",                  \
-    "(--rss MB | --level LEVEL) [--for S] [--interval S] [--snapshot FILE]\n" \
-    "             [--exec COMMAND] [--keep] (--pid PID | [--restart] "         \
-    "[--restarts N] -- COMMAND...)")                                           \
+    "(--rss MB | --level LEVEL) [--for S] [--interval S]\n" \
+    "             [--snapshot FILE] [--exec COMMAND] [--keep]\n"                                 \
+    "             (--pid PID | [--restart] [--restarts N] -- COMMAND...)",     \
+    "memguard watch --rss 800 --for 60 --snapshot big.json --pid 4711\n"       \
+    "memguard watch --level high --for 300 --restart -- python worker.py")     \
   X(stress, "stress", "call a function for hours and judge its memory",        \
-    "[--hours H] [--time-scale K] (MODULE:FUNCTION | FILE.js)")                \
+    "[--hours H] [--time-scale K] (MODULE:FUNCTION | FILE.js)",                \
+    "memguard stress --hours 8 --time-scale 480 app.jobs:handle")              \
   X(check_config, "check-config", "check a configuration file",                \
-    "FILE [--profile NAME] [--json]")
+    "FILE [--profile NAME] [--json]",                                          \
+    "memguard check-config memguard.yaml --profile production")
 
-#define CLI_COMMAND_DECLARE(id, name, summary, usage) \
+#define CLI_COMMAND_DECLARE(id, name, summary, usage, examples) \
   int cli_##id(int argc, char **argv);
 CLI_COMMANDS(CLI_COMMAND_DECLARE)
 #undef CLI_COMMAND_DECLARE
 
 /** What a command knows of itself, for its messages and its help. */
 typedef struct cli_command {
-  const char *name, *summary, *usage;
+  const char *name, *summary, *usage, *examples; /* one example a line */
   int (*run)(int argc, char **argv);
 } cli_command;
 

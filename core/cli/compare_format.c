@@ -15,7 +15,7 @@ static const char *format_summary(const compare_result *result) {
 
 static char *format_number(char out[FORMAT_CELL], double value) {
   if (isnan(value))
-    strcpy(out, "-");
+    memcpy(out, "-", 2);
   else
     snprintf(out, FORMAT_CELL, fabs(value) < 10 ? "%.2f" : "%.1f", value);
   return out;
@@ -23,7 +23,7 @@ static char *format_number(char out[FORMAT_CELL], double value) {
 
 static char *format_percent(char out[FORMAT_CELL], double value) {
   if (isnan(value))
-    strcpy(out, "-");
+    memcpy(out, "-", 2);
   else
     snprintf(out, FORMAT_CELL, "%+.1f %%", value);
   return out;

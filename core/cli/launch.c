@@ -107,7 +107,7 @@ static bool launch_is_published(const launch *started) {
 }
 
 int launch_wait_published(launch *started) {
-  for (double waited = 0; waited < LAUNCH_PUBLISH_S; waited += LAUNCH_STEP_MS / 1e3) {
+  for (int waited_ms = 0; waited_ms < LAUNCH_PUBLISH_MS; waited_ms += LAUNCH_STEP_MS) {
     if (launch_is_published(started)) return CLI_OK;
     if (launch_wait(started, LAUNCH_STEP_MS))
       return cli_fail(CLI_NOT_FOUND, "the command ended with code %d before it was "

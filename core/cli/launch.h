@@ -27,9 +27,9 @@ typedef enum launch_how {
  *  handed on to it until launch_end().
  *  @return CLI_OK; CLI_NO_COMMAND, CLI_NOT_RUNNABLE, CLI_SYSTEM: said on stderr. */
 int launch_start(launch *out, char **command, unsigned how);
-/** Waits until it publishes its segment, at most LAUNCH_PUBLISH_S.
+/** Waits until it publishes its segment, at most LAUNCH_PUBLISH_MS.
  *  @return CLI_OK; CLI_NOT_FOUND (it ended, or is no program of ours): said. */
-#define LAUNCH_PUBLISH_S 20.0
+#define LAUNCH_PUBLISH_MS 20000
 int launch_wait_published(launch *started);
 /** Waits for its end. @return whether it has ended. */
 bool launch_wait(launch *started, int timeout_ms);

@@ -131,6 +131,12 @@ static double leak_check_number(const cJSON *object, const char *name) {
   return cJSON_IsNumber(value) ? value->valuedouble : 0;
 }
 
+static const cJSON *leak_check_first(const cJSON *object, const char *name) {
+  const cJSON *list = cJSON_GetObjectItemCaseSensitive(object, name);
+
+  return cJSON_IsArray(list) ? list->child : NULL;
+}
+
 static void leak_check_print_culprit(const cJSON *culprit) {
   fputs("    ", stderr);
   cli_print_safe(stderr, leak_check_text(culprit, "kind"), 0);
@@ -162,9 +168,10 @@ static void leak_check_print_finding(const cJSON *finding) {
   if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(finding, "is_withdrawn")))
     fputs(", withdrawn later", stderr);
   fputc('\n', stderr);
-  cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(finding, "culprits"))
-    leak_check_print_culprit(row);
-  cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(finding, "advice")) {
+  row = leak_check_first(finding, "culprits");
+  for (; row != NULL; row = row->next) leak_check_print_culprit(row);
+  row = leak_check_first(finding, "advice");
+  for (; row != NULL; row = row->next) {
     fputs("    next: ", stderr);
     cli_print_safe(stderr, cJSON_IsString(row) ? row->valuestring : "", 0);
     fputc('\n', stderr);
@@ -172,7 +179,7 @@ static void leak_check_print_finding(const cJSON *finding) {
 }
 
 static void leak_check_print(const leak_check *check, bool is_enough) {
-  const cJSON *finding;
+  const cJSON *finding = check->findings->child;
 
   fprintf(stderr, "memguard run: %s in %.1f s (processes watched: %d)%s\n",
           check->has_leaked ? "it leaks" : "no leak found", check->seconds,
@@ -180,7 +187,7 @@ static void leak_check_print(const leak_check *check, bool is_enough) {
           is_enough || check->has_leaked
               ? ""
               : "; too short to tell, see --time-scale");
-  cJSON_ArrayForEach(finding, check->findings) leak_check_print_finding(finding);
+  for (; finding != NULL; finding = finding->next) leak_check_print_finding(finding);
 }
 
 static int leak_check_save(const leak_check *check, const char *path, int exit_code,

@@ -5,7 +5,8 @@
 #include "cli.h"
 
 static const cli_command commands[] = {
-#define MAIN_COMMAND(id, name, summary, usage) {name, summary, usage, cli_##id},
+#define MAIN_COMMAND(id, name, summary, usage, examples) \
+  {name, summary, usage, examples, cli_##id},
     CLI_COMMANDS(MAIN_COMMAND)
 #undef MAIN_COMMAND
 };
@@ -38,8 +39,14 @@ static int main_help(void) {
 }
 
 int cli_help(void) {
-  printf("usage: memguard %s %s\n\n%s\n", cli_current->name, cli_current->usage,
-         cli_current->summary);
+  const char *line = cli_current->examples, *end;
+
+  printf("usage: memguard %s %s\n\n%s\n\nexamples:\n", cli_current->name,
+         cli_current->usage, cli_current->summary);
+  for (; line != NULL; line = *end == '\n' ? end + 1 : NULL) {
+    end = strchrnul(line, '\n');
+    printf("  %.*s\n", (int)(end - line), line);
+  }
   return main_flush();
 }
 

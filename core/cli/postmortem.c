@@ -52,7 +52,7 @@ static void postmortem_time(char out[32], uint64_t unix_ms) {
 
   if (localtime_r(&seconds, &parts) == NULL ||
       strftime(out, 32, "%H:%M:%S", &parts) == 0)
-    strcpy(out, "?");
+    memcpy(out, "?", 2);
 }
 
 static void postmortem_print_chart(const postmortem *p) {

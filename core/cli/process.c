@@ -3,9 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "memguard/control.h"
 #include "memguard/monitor.h"
+
+#define PROCESS_MOMENT_MS 50
+#define PROCESS_MOMENTS 20
 
 static int process_directory(char out[MG_SEGMENT_PATH_BYTES]) {
   mg_error err = MG_ERROR_INIT;
@@ -128,6 +132,22 @@ int process_find(process *out, long pid) {
                                        "--all` lists those that do", pid);
 }
 
+/* A process shows itself before it listens: one that is not there yet is asked
+ * again, for a moment. */
+static mg_status process_ask_patiently(char **out, const char *socket_path,
+                                       mg_control_command command,
+                                       const char *arguments, double timeout_ms,
+                                       mg_error *err) {
+  const struct timespec moment = {.tv_nsec = PROCESS_MOMENT_MS * 1000000L};
+  mg_status st;
+
+  for (int i = 0;; i++) {
+    st = mg_control_ask(out, socket_path, command, arguments, timeout_ms, err);
+    if (st != MG_ENOTFOUND || i == PROCESS_MOMENTS) return st;
+    nanosleep(&moment, NULL);
+  }
+}
+
 bool process_try_ask(cJSON **out, const process *one, const char *command,
                      const char *arguments, double timeout_ms, mg_error *err) {
   char socket_path[MG_SEGMENT_PATH_BYTES + 8], *text;
@@ -136,7 +156,8 @@ bool process_try_ask(cJSON **out, const process *one, const char *command,
   *out = NULL;
   snprintf(socket_path, sizeof socket_path, "%s.sock", one->path);
   if (mg_control_find(&number, command, err) != MG_OK ||
-      mg_control_ask(&text, socket_path, number, arguments, timeout_ms, err) != MG_OK)
+      process_ask_patiently(&text, socket_path, number, arguments, timeout_ms, err) !=
+          MG_OK)
     return false;
   *out = cJSON_Parse(text);
   mg_control_free(text);
@@ -149,6 +170,9 @@ int process_ask(cJSON **out, const process *one, const char *command,
                 const char *arguments, double timeout_ms) {
   mg_error err = MG_ERROR_INIT;
 
+  if (!one->is_alive)
+    return cli_fail(CLI_NOT_FOUND, "process %u has ended; `memguard postmortem` tells "
+                                   "what it left", one->header->pid);
   if (process_try_ask(out, one, command, arguments, timeout_ms, &err)) return CLI_OK;
   return cli_fail(CLI_REFUSED, "process %u: %s", one->header->pid, err.text);
 }

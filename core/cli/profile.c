@@ -102,6 +102,7 @@ static void profile_say(char out[PROFILE_ADVICE_BYTES], const char *format, ...)
   va_list args;
 
   va_start(args, format);
+  /* NOLINTNEXTLINE(clang-analyzer-valist*): it is started */
   vsnprintf(out + at, PROFILE_ADVICE_BYTES - at, format, args);
   va_end(args);
 }

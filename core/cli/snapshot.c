@@ -7,6 +7,7 @@
  * `process` is read from the segment, which works while the process is busy; the
  * others are asked for. What a process cannot tell is left out. */
 #include <getopt.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -64,7 +65,7 @@ static void snapshot_stamp(cJSON *to) {
   cJSON_AddStringToObject(to, "timestamp", text);
   cJSON_AddNumberToObject(to, "unix_ms",
                           (double)now.tv_sec * 1e3 +
-                              (double)(now.tv_nsec / 1000000));
+                              floor((double)now.tv_nsec / 1e6));
 }
 
 /* Moves all members of `from` into `to`. */
@@ -135,7 +136,7 @@ static void snapshot_wait(double seconds) {
 
 int cli_snapshot(int argc, char **argv) {
   snapshot_options options;
-  cJSON *all, *one;
+  cJSON *all, *one = NULL;
   int code = snapshot_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;

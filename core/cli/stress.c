@@ -18,7 +18,7 @@ static bool stress_is_node(const char *word) {
 }
 
 int cli_stress(int argc, char **argv) {
-  char path[PATH_MAX];
+  char path[PATH_MAX], helper[PATH_MAX + 16];
   char *words[64] = {NULL};
   int count = 0;
 
@@ -28,9 +28,10 @@ int cli_stress(int argc, char **argv) {
   if (argc > 60) return cli_usage("too many words");
   if (stress_is_node(argv[argc - 1])) {
     if (!run_find_node(path)) return cli_fail(CLI_NOT_FOUND, "no npm package here");
-    strcpy(strrchr(path, '/'), "/stress.js");
+    *strrchr(path, '/') = '\0';
+    snprintf(helper, sizeof helper, "%s/stress.js", path);
     words[count++] = "node";
-    words[count++] = path;
+    words[count++] = helper;
   } else {
     words[count++] = "python3";
     words[count++] = "-m";

@@ -12,6 +12,7 @@
 static void text_complain(const char *format, va_list args) {
   fflush(stdout);
   fprintf(stderr, "memguard %s: ", cli_current->name);
+  /* NOLINTNEXTLINE(clang-analyzer-valist*): the callers have started it */
   vfprintf(stderr, format, args);
 }
 
@@ -110,7 +111,7 @@ char *cli_bytes(char out[CLI_BYTES_TEXT], uint64_t bytes) {
   double value = (double)bytes;
   size_t unit = 0;
 
-  if (bytes == MG_ABSENT) return strcpy(out, "-");
+  if (bytes == MG_ABSENT) return memcpy(out, "-", 2);
   while (value >= 1024 && unit + 1 < sizeof units / sizeof units[0]) {
     value /= 1024;
     unit++;

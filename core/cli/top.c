@@ -15,7 +15,7 @@
 #define TOP_RATE_POINTS 10
 
 const top_column_row top_columns[TOP_COLUMN_COUNT] = {
-#define TOP_COLUMN_ROW(id, key, name, width, header) {key, name, width, header},
+#define TOP_COLUMN_ROW(id, key, name, width, header) {name, header, width, key},
     TOP_COLUMNS(TOP_COLUMN_ROW)
 #undef TOP_COLUMN_ROW
 };

@@ -27,10 +27,9 @@ typedef enum top_column {
 } top_column;
 
 typedef struct top_column_row {
-  char key;
-  const char *name;
+  const char *name, *header;
   int width;
-  const char *header;
+  char key;
 } top_column_row;
 
 extern const top_column_row top_columns[TOP_COLUMN_COUNT];

@@ -39,6 +39,11 @@ static void screen_begin(screen *s) {
   noecho();
   curs_set(0);
   keypad(stdscr, true);
+  /* Terminals that do not follow keypad(): else the escape would end it. */
+  define_key("\033[A", KEY_UP);
+  define_key("\033[B", KEY_DOWN);
+  define_key("\033[H", KEY_HOME);
+  define_key("\033[F", KEY_END);
   if (!has_colors() || !cli_has_colour()) return;
   start_color();
   use_default_colors();

@@ -2,11 +2,12 @@
  *
  * leak.h decides; a detector brings it the numbers and carries its verdicts out:
  *
- *   each sample       (four in a block of the smallest window, or more) resident set, descriptors, threads; heap and blocks once a
+ *   each sample       (under a time_scale four in a block of the smallest window,
+ *                     whatever sample_interval says) resident set, descriptors, threads; heap and blocks once a
  *                     full collection was told
- *   wide reading      private memory, descriptors by kind, mappings, counters of
- *                     the monitor (keys of up to 55 bytes), rentals; then the judgement. As often as the
- *                     smallest window needs it, MG_DETECTOR_WIDE_MS at most apart
+ *   wide reading      private memory, descriptors by kind, mappings, counters of the
+ *                     monitor (keys of up to 55 bytes), rentals; then the
+ *                     judgement. As often as the smallest window needs it, MG_DETECTOR_WIDE_MS at most apart
  *                     (divided by leak.time_scale), and never more than one
  *                     hundredth of the time is spent on it (a quarter at most
  *                     where a time scale compresses time)

@@ -41,13 +41,23 @@ const CULPRITS = 8;
 const HIGH_BYTES = 65536; // per call
 const MEDIUM_BYTES = 1024;
 
+// Now and then the kernel's list of processes is read while it changes, and ours is
+// not found in it.
+function threadCount() {
+  try {
+    return processInfo().threads ?? NaN;
+  } catch {
+    return NaN;
+  }
+}
+
 /** What is measured, and what of a census tells of it. */
 const SIGNALS = {
   heap: { unit: 'bytes', kinds: ['types', 'entries', 'listeners'], read: () => heapStatistics().used_heap_size },
   external: { unit: 'bytes', kinds: [], read: () => heapStatistics().external_memory },
   handles: { unit: 'count', kinds: ['handles'], read: () => sumOf(activeResources()) },
   fds: { unit: 'count', kinds: ['fds'], read: () => sumOf(fileDescriptors()) },
-  threads: { unit: 'count', kinds: [], read: () => processInfo().threads ?? NaN },
+  threads: { unit: 'count', kinds: [], read: threadCount },
 };
 const NAMES = Object.keys(SIGNALS);
 

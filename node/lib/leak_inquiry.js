@@ -12,7 +12,7 @@
 const gc = require('./gc');
 const { census, censusDifference, culpritOf, grown, nowMs } = require('./leak_census');
 const { ranked, rankedNamed } = require('./leak_rank');
-const { SiteWindow } = require('./leak_sites');
+const { SiteWindow, inspectorAbsence } = require('./leak_sites');
 const { heapStatistics } = require('./heap');
 const reclaim = require('./reclaim');
 const { reportOnce } = require('./report');
@@ -127,7 +127,7 @@ class Inquiry {
 
   /** Why objects are not counted now; null if they are. */
   #postponed(tier) {
-    if (this.#isShort(this.#censusPace)) return null;
+    if (this.#isShort(this.#censusPace) || inspectorAbsence() !== null) return null;
     const what = `to count the objects takes about ${Math.round(this.#censusPace.expectedMs())} ms`;
     if (tier === SUSPECT) return `${what}, it is done once the leak is likely`;
     return this.#costly === COSTLY_CENSUSES ? `${what}, it was done twice` : null;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from _thread import allocate_lock, get_ident
 from _weakref import ref
+from contextlib import suppress
 from time import monotonic, perf_counter
 
 from memguard import _core, _gc_settings, _leak_threads, _leak_trace, _life
@@ -42,11 +43,15 @@ _SAMPLE_SHORTEST_MS = 10.0
 _GRACE_S = 1.0  # that the main thread gets to collect
 _WAIT_S = 0.1  # for it, at a time
 _COMPARED = 16  # types that grew
+_OBJECTS = 0.4  # of the growth, or fewer: strings that leak come with their list
 _TYPES = 5  # that are told,
 _SITES = 3  # with as many places
 _REFERRERS = 20  # objects looked at
 _HOLDERS_KEPT = 32  # types whose holders are remembered
 _ROUNDS = 8  # of requests that check() answers at most
+
+
+_open: list[ref[LeakDetector]] = []  # of this interpreter, the oldest first
 
 
 class LeakDetector(_core.Detector, _life.Closing, Emitter):
@@ -64,10 +69,11 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
     stops it is withdrawn. At default settings a leak of 1 % of the limit a minute is
     likely within 5 minutes. Caches that still fill look like leaks until they stop.
 
-    On suspicion, never periodically, garbage may be collected (leak_collect_ms),
-    objects are counted by type, twice, and looked at for who refers to them
-    (leak_census), in slices of a few ms on memguard's own thread; with leak_trace
-    allocations are traced for a short while, which slows the program meanwhile.
+    While memory rises, garbage may be collected (leak_collect_ms). On suspicion,
+    never periodically, objects are counted by type, twice, and looked at for who
+    refers to them (leak_census), in slices of a few ms on memguard's own thread; with
+    leak_trace allocations are traced for a short while, which slows the program. Of
+    several detectors at the same pace the oldest does all that for all of them.
 
     `monitor`: a running MemoryMonitor to join, which may have one detector; its
     listeners get the events, too. None: one of its own, which tells events on
@@ -95,6 +101,7 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         self._own: MemoryMonitor | None = None
         self._is_joined = False
         self._errors = 0
+        self._block_ms = 0.0
         self._clear()
         if monitor is None:
             monitor = self._own = _make_monitor(config, settings)
@@ -113,6 +120,7 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         _core._allocator_install()
         monitor._attach_detector(self)
         self._configure(monitor._read_settings())
+        _open.append(ref(self, _open.remove))
 
     def _renew_locks(self) -> None:
         self._turn = allocate_lock()
@@ -162,6 +170,8 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         """Ends it, and a monitor of its own. Idempotent."""
         monitor = self._monitor()
         self._trace.stop()
+        with suppress(ValueError):
+            _open.remove(ref(self))
         self._close()
         if self._is_joined and monitor is not None:
             self._is_joined = False
@@ -182,7 +192,7 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         monitor = self._monitor()
         if monitor is None or self.closed:
             return
-        block_ms = _block_ms(settings)
+        block_ms = self._block_ms = _block_ms(settings)
         self._grace_s = min(_GRACE_S, max(block_ms / 2000, 0.05))
         monitor._want_tick(
             "detector", min(max(block_ms / 4, _TICK_SHORTEST_MS), _TICK_LONGEST_MS)
@@ -202,16 +212,19 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         from memguard import _leak_who
         from memguard._leak_finding import culprits_of, finding_of
 
+        known = self._first()
+        culprits = culprits_of(row, known._holders)
+        if known is not self and not any(one.kind == "type" for one in culprits):
+            for theirs in known._findings():
+                if theirs["signal"] == row["signal"]:
+                    culprits = culprits_of(theirs, known._holders)
         if row["signal"] == "threads":
             culprits = _leak_who.grown(
                 "thread", self._threads, _leak_threads.thread_names()
             )
         else:
             culprits = _leak_who.in_order(
-                row["signal"],
-                culprits_of(row, self._holders),
-                int(row["growth"]),
-                self._untracked,
+                row["signal"], culprits, int(row["growth"]), known._untracked
             )
         return finding_of(row, culprits)
 
@@ -286,6 +299,18 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
 
     # ---- doing what is asked for -------------------------------------------
 
+    def _first(self) -> LeakDetector:
+        """The one of all that are asked the same at the same pace which does it: who
+        watches a program twice would collect and count twice. Itself, if alone. All
+        are told of all collections; who was found can be read from the first."""
+        for reference in tuple(_open):
+            one = reference()
+            if one is self:
+                break
+            if one and one._block_ms == self._block_ms and one.is_running:
+                return one
+        return self
+
     def _tick(self) -> None:
         """Called on memguard's thread."""
         now = monotonic()
@@ -308,6 +333,9 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         """`here`: this thread is the program's and may collect. One request that
         fails leaves the others."""
         self._trace.follow()
+        if not here and self._first() is not self:
+            self._request()  # the other one is asked the same
+            return
         if not self._requests[0]:
             self._requests = self._request()
         if not self._requests[0] and self._trace.is_due:
@@ -367,7 +395,8 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
 
     def _compare(self, signal: str) -> None:
         before = self._base  # kept: it is asked for again, when more has grown
-        if before is None:
+        if before is None:  # another detector had one, which is closed
+            self._base = _census()
             return
         from memguard._leak_who import attributed, explaining
         from memguard.census import UNTRACKED, census_difference
@@ -382,7 +411,7 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
             if one.growth > 1 and one.name != UNTRACKED and not _is_ours(one.name)
         ]
         objects = sum(row[5] for row in rows)  # the rest is not tracked
-        culprits = explaining(attributed(rows), of=objects)[:_TYPES]
+        culprits = explaining(attributed(rows), of=max(objects, _OBJECTS))[:_TYPES]
         for one in {signal, "blocks"}:  # which are those of the heap, too
             self._culprits(one, culprits)
         if culprits:

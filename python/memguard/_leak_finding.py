@@ -6,6 +6,7 @@ of the program.
 
 from __future__ import annotations
 
+import typing  # noqa: F401 - a dataclass looks at it, half made by another thread
 from dataclasses import asdict, dataclass
 from math import isfinite
 

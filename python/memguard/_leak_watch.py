@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from memguard import _core
+from memguard import _core, _log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from memguard import _log
     from memguard._leak_detector import LeakDetector
     from memguard.buffer import BufferManager
     from memguard.tuning import GCTuner
@@ -33,10 +32,17 @@ class Watching(_core.Monitor):
 
     def _tick(self) -> None:
         """Called on memguard's thread."""
+        self._tell_problem()
         if self._tuner is not None:
             self._tuner._tick()
         if self._detector is not None:
             self._detector._tick()
+
+    def _tell_problem(self) -> None:
+        """Says why the tool cannot see this process, once."""
+        problem = _core._segment_problem()
+        if problem is not None:
+            _log.warning("the memguard tool cannot see this process: %s", problem)
 
     @property
     def leak_detector(self) -> LeakDetector:

@@ -300,7 +300,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         try:
             began = self.latest.number
             _pauses.tell()
-            _tell_problem()
+            self._tell_problem()
             self._relieve()
             while (event := self._next_event()) is not None:
                 self._dispatch(event)
@@ -566,12 +566,6 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         while self._next_event() is not None:
             pass  # what waited is the parent's
         _core._gc_take_long()
-
-
-def _tell_problem() -> None:
-    problem = _core._segment_problem()
-    if problem is not None:
-        _log.warning("the memguard tool cannot see this process: %s", problem)
 
 
 def _takes_one(callback: Callable[..., object]) -> bool:

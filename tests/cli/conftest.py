@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / "build" / "bin" / "memguard"
+# Another build of it, such as one with sanitizers: in a folder two below the root.
+TOOL = Path(os.environ.get("TOOL_UNDER_TEST", ROOT / "build" / "bin" / "memguard"))
 
 
 class Done:
@@ -38,6 +39,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as folder:
         monkeypatch.setenv("MEMGUARD_DIR", folder)
+        # On a busy machine any collection may take long: that is not told.
+        monkeypatch.setenv("MEMGUARD_LONG_PAUSE", "60s")
         yield
 
 

@@ -59,11 +59,17 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def published(tool: Tool, pid: int) -> None:
-    """Waits for its first sample."""
+    """Waits for a sample that was taken from now on."""
+    now_ms = time.time() * 1000
 
     def is_there() -> bool:
         rows = tool("ps", "--json").json()["processes"]
-        return any(one["pid"] == pid and one["reading"]["rss_bytes"] for one in rows)
+        return any(
+            one["pid"] == pid
+            and one["reading"]["rss_bytes"]
+            and one["heartbeat_unix_ms"] > now_ms
+            for one in rows
+        )
 
     until(is_there)
 

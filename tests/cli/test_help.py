@@ -1,9 +1,14 @@
 """What somebody sees who calls the tool for the first time, or wrongly."""
 
-import pytest
-from conftest import Tool
+import re
 
-COMMANDS = ["run", "baseline", "compare", "check-config"]
+import pytest
+from conftest import ROOT, Tool
+
+COMMANDS = [
+    "run", "top", "ps", "stats", "health", "gc", "optimize", "gc-profile", "snapshot",
+    "postmortem", "baseline", "compare", "watch", "check-config",
+]  # fmt: skip
 
 
 def test_without_a_command(tool: Tool) -> None:
@@ -39,6 +44,8 @@ def test_help_of_a_command(tool: Tool, command: str) -> None:
     done = tool(command, "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"usage: memguard {command} ")
+    assert f"\nexamples:\n  memguard {command}" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -49,3 +56,13 @@ def test_an_unknown_option(tool: Tool, command: str) -> None:
         f"memguard {command}: unknown option or missing value: "
         f'"--frobnicate" (`memguard {command} --help`)\n'
     )
+
+
+def test_the_manual_tells_of_every_command_and_option(tool: Tool) -> None:
+    manual = (ROOT / "core" / "cli" / "memguard.1").read_text().replace("\\-", "-")
+    for command in [*COMMANDS, "stress"]:
+        usage = tool(command, "--help").out.partition("examples:")[0]
+        assert f"\n.B {command}\n" in manual
+        section = manual.partition(f"\n.B {command}\n")[2].partition("\n.SS ")[0]
+        for option in re.findall(r"--[a-z][a-z-]+", usage):
+            assert option in section, (command, option)

@@ -118,9 +118,7 @@ def test_each_process_tells_its_own(tool: Tool) -> None:
     """What a shell starts, what Python forks, and Node."""
     forks = "import os; pid = os.fork(); pid and os.waitpid(pid, 0)"
     script = f"\"{sys.executable}\" -c '{forks}' && node -e 0"
-    done = tool(
-        "run", "--leak-check", *FAST, "--json", "-", "--", "sh", "-c", script
-    )
+    done = tool("run", "--leak-check", *FAST, "--json", "-", "--", "sh", "-c", script)
     assert done.code == 0, done.err
     assert done.json()["processes"] == 3
     assert done.json()["is_long_enough"] is False

@@ -296,6 +296,22 @@ static void configure(watched *w, const char *path, const char *value) {
   pass(w);
 }
 
+static void test_how_often_it_needs_a_sample(void **state) {
+  watched w = watch(NULL);
+
+  (void)state;
+  configure(&w, "leak.time_scale", "30"); /* a block is half a second */
+  assert_true(mg__detector_due_ms(w.detector) == 125.0);
+  configure(&w, "leak.time_scale", "1000000");
+  assert_true(mg__detector_due_ms(w.detector) == 10.0);
+  configure(&w, "leak.time_scale", "1"); /* sample_interval is the user's */
+  assert_true(isinf(mg__detector_due_ms(w.detector)));
+  configure(&w, "leak.time_scale", "30");
+  mg_detector_set_active(w.detector, false);
+  assert_true(isinf(mg__detector_due_ms(w.detector)));
+  unwatch(&w);
+}
+
 static uint64_t samples_of(const watched *w) {
   mg_detector_stats stats;
 
@@ -397,6 +413,7 @@ int main(void) {
       cmocka_unit_test(test_growth_of_descriptors),
       cmocka_unit_test(test_gaps_begin_the_watch_anew),
       cmocka_unit_test(test_when_a_census_is_made),
+      cmocka_unit_test(test_how_often_it_needs_a_sample),
       cmocka_unit_test(test_how_long_forced_collections_may_take),
       cmocka_unit_test(test_what_a_binding_may_tell),
       cmocka_unit_test(test_only_full_collections_count),

@@ -10,15 +10,17 @@ describe('what leaks is found and named', () => {
   test('objects, by type', async () => {
     const { heap, events, stats, report } = await runJson('leak_detector.js', ['objects']);
     expect(heap.unit).toBe('bytes');
-    expect(['likely', 'confirmed', 'critical']).toContain(heap.tier);
+    expect(['suspect', 'likely', 'confirmed', 'critical']).toContain(heap.tier);
     expect(['low', 'medium', 'high']).toContain(heap.severity);
-    expect(heap.growth).toBeGreaterThan(4_000_000);
+    expect(heap.growth).toBeGreaterThan(500_000);
     expect(heap.growthPerMinute).toBeGreaterThan(0);
-    expect(namesOf(heap, 'type')).toContain('Order');
+    expect(namesOf(heap, 'type')[0]).toBe('Order');
     expect(heap.advice.join()).toContain('memlab');
-    expect(events.some(([name, signal]) => signal === 'heap' && /leak:(warning|critical)/.test(name))).toBe(true);
+    expect(events.some(([name, signal]) => signal === 'heap' && name !== 'leak:withdrawn')).toBe(true);
     expect(stats.censuses).toBeGreaterThanOrEqual(2);
+    expect(stats.objectCensuses).toBeGreaterThanOrEqual(2);
     expect(stats.censusMs).toBeGreaterThan(0);
+    expect(stats.longestPauseMs).toBeGreaterThan(0);
     expect(report).toContain('type Order');
   });
 
@@ -27,16 +29,11 @@ describe('what leaks is found and named', () => {
     expect(namesOf(heap, 'site').join()).toMatch(/leak_detector\.js:\d+/);
   });
 
-  test('a mere suspicion has no large heap counted, an alarm has it twice', async () => {
-    const { heap, suspected, stats } = await runJson('leak_detector.js', ['large']);
-    for (const [censuses, why] of suspected) {
-      expect(censuses).toBe(0);
-      expect(why).toMatch(/^to count the objects takes about \d+ ms, it is done once the leak is likely$/);
-    }
-    expect(heap.tier).not.toBe('suspect');
-    expect(stats.objectCensuses).toBe(2);
-    expect(stats.longestPauseMs).toBeGreaterThan(0);
-    expect(namesOf(heap, 'type')[0]).toBe('Order');
+  test('a mere suspicion does not stop the program for long', async () => {
+    const { tier, why, stats } = await runJson('leak_detector.js', ['patient']);
+    expect(tier).toBe('suspect');
+    expect(why).toMatch(/^to count the objects takes about \d+ ms, it is done once the leak is likely$/);
+    expect(stats.objectCensuses).toBe(0);
   });
 
   test('files, by target', async () => {
@@ -51,7 +48,7 @@ describe('what leaks is found and named', () => {
   });
 
   test('beside a debugger nothing is inspected, and that is said', async () => {
-    const { code, stdout } = await run('leak_detector.js', ['objects'], { flags: ['--inspect=0'] });
+    const { code, stdout } = await run('leak_detector.js', ['sites'], { flags: ['--inspect=0'] });
     expect(code).toBe(0);
     const { heap } = JSON.parse(stdout);
     expect(heap.absent).toEqual({ types: 'a debugger has this process', sites: 'a debugger has this process' });
@@ -60,7 +57,7 @@ describe('what leaks is found and named', () => {
 
   test('a heap profiler of the program goes on', async () => {
     expect(await runJson('leak_detector.js', ['profiled'])).toEqual({
-      absent: { sites: 'the program runs the heap profiler itself' },
+      sites: 'the program runs the heap profiler itself',
       isRunning: true,
     });
   });

@@ -74,10 +74,10 @@ test('requests are answered on the JS thread, with the keys of Python', async ()
     expect(JSON.parse(text).counters).toEqual({ openSockets: 0 });
     expect(JSON.parse(text).leak_detection).toEqual([]);
     [status, text] = await ask(segmentPath, CENSUS, '{"top": 2}');
-    expect(JSON.parse(text)).toEqual([
+    expect([status, JSON.parse(text)]).toEqual([0, [
       { type: expect.any(String), count: expect.any(Number) },
       { type: expect.any(String), count: expect.any(Number) },
-    ]);
+    ]]);
     expect(await ask(segmentPath, CENSUS, '{"top": 0}')).toEqual([1, 'top is 0, allowed: 1 to 10000']);
     [status, text] = await ask(segmentPath, UPDATE_CONFIG, '{"max_memory_mb": 777}');
     expect([status, JSON.parse(text).memory.max_memory_mb]).toEqual([0, 777]);

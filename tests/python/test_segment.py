@@ -114,6 +114,7 @@ def test_requests(folder: Path) -> None:
         path = segment_of(process, folder)
         until(lambda: Path(f"{path}.sock").exists())
         status, answer = ask(path, COLLECT, '{"kind": "full"}')
+        assert status == 0, answer
         assert (status, json.loads(answer)["steps"][0]["action"]) == (0, "full")
         status, answer = ask(path, SNAPSHOT)
         assert json.loads(answer)["memory_stats"]["rss"] > 1000000

@@ -6,7 +6,7 @@ const { SECONDS, serve } = require('./service');
 const RING = 15_000;
 const lines = new Array(RING);
 
-const perTick = Math.ceil((RING * 3) / (SECONDS * 20)); // full after a third of the run
+const perTick = Math.ceil((RING * 6) / (SECONDS * 20)); // full after a sixth of the run
 
 serve(perTick, (n) => {
   const tags = new Array(40).fill(n);

@@ -1,11 +1,12 @@
 'use strict';
-/* Clients that stay connected: their number grows to what the service is made for. */
+/* Clients that stay connected: their number grows to what the service is made
+ * for. */
 
 const net = require('node:net');
 const { once } = require('node:events');
 const { SECONDS, serve } = require('./service');
 
-const CLIENTS = 120;
+const CLIENTS = 24;
 const clients = [];
 const server = net.createServer((socket) => socket.on('data', (data) => socket.write(data)));
 const load = (seconds) => (seconds > (SECONDS * clients.length) / (3 * CLIENTS) ? 2 : 1);

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 from _thread import allocate_lock, get_ident
 from _weakref import ref
-from contextlib import suppress
 from time import monotonic, perf_counter
 
 from memguard import _core, _gc_settings, _leak_threads, _leak_trace, _life
@@ -170,8 +169,10 @@ class LeakDetector(_core.Detector, _life.Closing, Emitter):
         """Ends it, and a monitor of its own. Idempotent."""
         monitor = self._monitor()
         self._trace.stop()
-        with suppress(ValueError):
+        try:  # noqa: SIM105 - contextlib is slow to import
             _open.remove(ref(self))
+        except ValueError:
+            pass
         self._close()
         if self._is_joined and monitor is not None:
             self._is_joined = False

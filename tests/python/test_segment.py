@@ -253,8 +253,10 @@ const manager = new ResourceManager({ sampleInterval: '10ms' });
 const kept = [];
 setInterval(() => {
   if (manager.segmentPath === null) return;
-  for (let i = 0; i < 8; i++) kept.push(Buffer.alloc(262144, 1));
-}, 2);
+  // Large steps: a group that is all but full throws out the pages of the program
+  // itself, again and again, and then little code runs for a long time.
+  kept.push(Buffer.alloc(32 << 20, 1));
+}, 20);
 """,
     ],
 }

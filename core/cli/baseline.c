@@ -39,16 +39,9 @@ static cJSON *baseline_json(const baseline *from) {
 
 int baseline_save(const baseline *from, const char *path) {
   cJSON *document = baseline_json(from);
-  char *text = cJSON_Print(document), *line;
-  int code = CLI_SYSTEM;
+  int code = cli_write_json(path, document);
 
   cJSON_Delete(document);
-  if (text == NULL) return cli_fail(CLI_SYSTEM, "out of memory");
-  if (asprintf(&line, "%s\n", text) >= 0) {
-    code = cli_write_file(path, line);
-    free(line);
-  }
-  cJSON_free(text);
   return code;
 }
 

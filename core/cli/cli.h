@@ -136,6 +136,14 @@ char *cli_bytes(char out[CLI_BYTES_TEXT], uint64_t bytes);
 /** Prints a JSON document and frees it. @return CLI_OK or CLI_SYSTEM. */
 int cli_print_json(cJSON *document);
 
+/* ---- clock.c --------------------------------------------------------------- */
+
+/** Monotonic, and since 1970. */
+double cli_now_s(void);
+double cli_unix_ms(void);
+/** A signal ends it early. */
+void cli_sleep_s(double seconds);
+
 /* ---- file.c: whole files -------------------------------------------------- */
 
 #define CLI_FILE_MAX (16u * 1024u * 1024u)
@@ -144,5 +152,7 @@ int cli_print_json(cJSON *document);
 int cli_read_file(char **out, size_t *out_bytes, const char *path);
 /** Replaces a file at once (a temporary one, renamed); "-" is stdout. */
 int cli_write_file(const char *path, const char *text);
+/** The same with a JSON document, a newline at its end. @param document [borrowed] */
+int cli_write_json(const char *path, const cJSON *document);
 
 #endif

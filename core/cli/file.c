@@ -77,3 +77,17 @@ fail_name:
   unlink(name);
   return CLI_SYSTEM;
 }
+
+int cli_write_json(const char *path, const cJSON *document) {
+  char *text = cJSON_Print(document), *line;
+  int code;
+
+  if (text == NULL || asprintf(&line, "%s\n", text) < 0) {
+    cJSON_free(text);
+    return cli_fail(CLI_SYSTEM, "out of memory");
+  }
+  code = cli_write_file(path, line);
+  free(line);
+  cJSON_free(text);
+  return code;
+}

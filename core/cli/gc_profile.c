@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "launch.h"
 #include "pid.h"
@@ -33,19 +32,6 @@ typedef struct gc_watch {
   size_t count;
   uint64_t last_number, missed;
 } gc_watch;
-
-static double gc_now_s(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void gc_sleep_ms(long ms) {
-  struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-  nanosleep(&time, NULL);
-}
 
 /* ---- watching ------------------------------------------------------------------ */
 
@@ -71,26 +57,19 @@ static void gc_take(gc_watch *watch, double began_unix_ms) {
   }
 }
 
-static double gc_unix_ms(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
 /* @return CLI_OK, also when the process ended meanwhile: `out` says how long. */
 static int gc_watch_for(profile *out, uint64_t *out_missed, process *one,
                         double seconds) {
-  double began_s = gc_now_s(), began_unix_ms = gc_unix_ms();
+  double began_s = cli_now_s(), began_unix_ms = cli_unix_ms();
   gc_watch watch = {.one = one};
 
   watch.events = calloc(PROFILE_EVENTS, sizeof *watch.events);
   if (watch.events == NULL) return cli_fail(CLI_SYSTEM, "out of memory");
-  while (gc_now_s() - began_s < seconds && mg_segment_is_alive(one->segment)) {
-    gc_sleep_ms(GC_PROFILE_POLL_MS);
+  while (cli_now_s() - began_s < seconds && mg_segment_is_alive(one->segment)) {
+    cli_sleep_s(GC_PROFILE_POLL_MS / 1e3);
     gc_take(&watch, began_unix_ms);
   }
-  profile_of(out, watch.events, watch.count, gc_now_s() - began_s);
+  profile_of(out, watch.events, watch.count, cli_now_s() - began_s);
   *out_missed = watch.missed;
   free(watch.events);
   return CLI_OK;
@@ -203,9 +182,9 @@ static int gc_measure(gc_result *out, process *one, const gc_options *options) {
   if (code != CLI_OK || !options->optimize) return code;
   code = gc_optimize(one);
   if (code != CLI_OK) return code;
-  until = gc_now_s() + options->settle_s;
-  while (gc_now_s() < until && mg_segment_is_alive(one->segment))
-    gc_sleep_ms(GC_PROFILE_POLL_MS);
+  until = cli_now_s() + options->settle_s;
+  while (cli_now_s() < until && mg_segment_is_alive(one->segment))
+    cli_sleep_s(GC_PROFILE_POLL_MS / 1e3);
   out->has_after = true;
   return gc_watch_for(&out->after, &out->missed_after, one, options->seconds);
 }

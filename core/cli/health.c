@@ -4,19 +4,11 @@
  *   warning   level high; or no sample for three times its interval and 5 s
  *   critical  level critical */
 #include <string.h>
-#include <time.h>
 
 #include "memguard/monitor.h"
 #include "pid.h"
 
 #define HEALTH_LATE_MS 5000u
-
-static uint64_t health_now_ms(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
-}
 
 typedef struct health_verdict {
   mg_health health;
@@ -63,7 +55,7 @@ static int health_check(const process *items, size_t count, bool is_json) {
   cJSON *document = cJSON_CreateObject();
   cJSON *rows = cJSON_AddArrayToObject(document, "processes");
   mg_health worst = MG_HEALTH_HEALTHY;
-  uint64_t now_ms = health_now_ms();
+  uint64_t now_ms = (uint64_t)cli_unix_ms();
 
   for (size_t i = 0; i < count; i++) {
     health_verdict verdict = health_of(&items[i], now_ms);

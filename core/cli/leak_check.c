@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -25,13 +24,6 @@ typedef struct leak_check {
   int processes;
   bool has_leaked;
 } leak_check;
-
-static double leak_check_now_s(clockid_t clock) {
-  struct timespec now;
-
-  clock_gettime(clock, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 /* What the user has set stays. */
 static void leak_check_set(mg_config *config, mg_config_id id, double value) {
@@ -193,8 +185,7 @@ static void leak_check_print(const leak_check *check, bool is_enough) {
 static int leak_check_save(const leak_check *check, const char *path, int exit_code,
                            bool is_enough) {
   cJSON *verdict = cJSON_CreateObject();
-  char *text, *line;
-  int code = CLI_SYSTEM;
+  int code;
 
   cJSON_AddBoolToObject(verdict, "leaked", check->has_leaked);
   cJSON_AddNumberToObject(verdict, "seconds", round(check->seconds * 10) / 10);
@@ -202,14 +193,8 @@ static int leak_check_save(const leak_check *check, const char *path, int exit_c
   cJSON_AddNumberToObject(verdict, "processes", check->processes);
   cJSON_AddNumberToObject(verdict, "exit_code", exit_code);
   cJSON_AddItemReferenceToObject(verdict, "findings", check->findings);
-  text = cJSON_Print(verdict);
+  code = cli_write_json(path, verdict);
   cJSON_Delete(verdict);
-  if (text == NULL) return cli_fail(CLI_SYSTEM, "out of memory");
-  if (asprintf(&line, "%s\n", text) >= 0) {
-    code = cli_write_file(path, line);
-    free(line);
-  }
-  cJSON_free(text);
   return code;
 }
 
@@ -233,7 +218,7 @@ static int leak_check_tell(const leak_check *check, const mg_config *config,
 int leak_check_run(char **command, const mg_config *config, const char *json) {
   const char *place = getenv("TMPDIR");
   leak_check check = {.processes = 0};
-  double began_s = leak_check_now_s(CLOCK_MONOTONIC);
+  double began_s = cli_now_s();
   launch started;
   int code;
 
@@ -241,7 +226,7 @@ int leak_check_run(char **command, const mg_config *config, const char *json) {
            place == NULL || *place != '/' ? "/tmp" : place);
   if (mkdtemp(check.folder) == NULL)
     return cli_fail(CLI_SYSTEM, "%s: %s", check.folder, strerror(errno));
-  check.began_unix_s = leak_check_now_s(CLOCK_REALTIME);
+  check.began_unix_s = cli_unix_ms() / 1e3;
   if (setenv(LEAK_CHECK_VARIABLE, check.folder, 1) != 0) {
     code = cli_fail(CLI_SYSTEM, "out of memory");
     goto fail_folder;
@@ -250,7 +235,7 @@ int leak_check_run(char **command, const mg_config *config, const char *json) {
   if (code != CLI_OK) goto fail_folder;
   while (!launch_wait(&started, LEAK_CHECK_WAIT_MS)) continue;
   launch_end(&started);
-  check.seconds = leak_check_now_s(CLOCK_MONOTONIC) - began_s;
+  check.seconds = cli_now_s() - began_s;
   check.findings = cJSON_CreateArray();
   leak_check_gather(&check);
   code = leak_check_tell(&check, config, json, launch_code(&started));

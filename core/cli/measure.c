@@ -4,10 +4,7 @@
  * missed, but for the command itself, whose highest resident memory the kernel
  * keeps and whose processor time it adds up. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "baseline.h"
 #include "launch.h"
@@ -26,16 +23,9 @@ typedef struct measure {
   size_t points, every, passed;
 } measure;
 
-static double measure_now_s(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static void measure_begin(measure *m) {
   memset(m, 0, sizeof *m);
-  m->began_s = measure_now_s();
+  m->began_s = cli_now_s();
   m->every = 1;
   m->cpu_first_s = -1;
 }
@@ -51,7 +41,7 @@ static void measure_point(measure *m, double rss_mb) {
     m->points /= 2;
     m->every *= 2;
   }
-  m->at_s[m->points] = measure_now_s() - m->began_s;
+  m->at_s[m->points] = cli_now_s() - m->began_s;
   m->rss_mb[m->points++] = rss_mb;
 }
 
@@ -85,7 +75,7 @@ static double measure_growth(const measure *m) {
 
 static void measure_end(const measure *m, double out[METRICS]) {
   for (int i = 0; i < METRICS; i++) out[i] = (double)NAN;
-  out[METRIC_WALL] = measure_now_s() - m->began_s;
+  out[METRIC_WALL] = cli_now_s() - m->began_s;
   if (m->rss_count == 0) return;
   out[METRIC_PEAK_RSS] = (double)m->peak_rss_bytes / MG_BYTES_PER_MB;
   out[METRIC_MEAN_RSS] = m->rss_sum / m->rss_count / MG_BYTES_PER_MB;
@@ -144,17 +134,16 @@ int measure_command(double out[METRICS], int *out_code, char **command,
 }
 
 int measure_process(double out[METRICS], long pid, double seconds) {
-  struct timespec step = {.tv_nsec = MEASURE_STEP_MS * 1000000L};
   measure m;
 
   measure_begin(&m);
   if (!measure_step(&m, pid))
     return cli_fail(CLI_NOT_FOUND, "there is no process %ld", pid);
-  while (measure_now_s() - m.began_s < seconds) {
-    nanosleep(&step, NULL);
+  while (cli_now_s() - m.began_s < seconds) {
+    cli_sleep_s(MEASURE_STEP_MS / 1e3);
     if (!measure_step(&m, pid))
       return cli_fail(CLI_REFUSED, "process %ld ended after %.1f s", pid,
-                      measure_now_s() - m.began_s);
+                      cli_now_s() - m.began_s);
   }
   measure_end(&m, out);
   return CLI_OK;

@@ -1,9 +1,9 @@
 /* process.c - finds the processes that publish segments. */
 #include "process.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "memguard/control.h"
 #include "memguard/monitor.h"
@@ -138,13 +138,12 @@ static mg_status process_ask_patiently(char **out, const char *socket_path,
                                        mg_control_command command,
                                        const char *arguments, double timeout_ms,
                                        mg_error *err) {
-  const struct timespec moment = {.tv_nsec = PROCESS_MOMENT_MS * 1000000L};
   mg_status st;
 
   for (int i = 0;; i++) {
     st = mg_control_ask(out, socket_path, command, arguments, timeout_ms, err);
     if (st != MG_ENOTFOUND || i == PROCESS_MOMENTS) return st;
-    nanosleep(&moment, NULL);
+    cli_sleep_s(PROCESS_MOMENT_MS / 1e3);
   }
 }
 
@@ -175,6 +174,24 @@ int process_ask(cJSON **out, const process *one, const char *command,
                                    "what it left", one->header->pid);
   if (process_try_ask(out, one, command, arguments, timeout_ms, &err)) return CLI_OK;
   return cli_fail(CLI_REFUSED, "process %u: %s", one->header->pid, err.text);
+}
+
+const char *process_state_name(const process *one) {
+  if (one->is_alive) return mg_level_name(one->view.sample.level);
+  return one->view.state == MG_SEGMENT_RUNNING
+             ? "killed"
+             : mg_segment_state_name(one->view.state);
+}
+
+double process_last_pause_ms(const process *one) {
+  const mg_segment_gc *last = NULL;
+
+  for (size_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
+    const mg_segment_gc *gc = &one->view.gc[kind];
+    if (gc->count > 0 && (last == NULL || gc->last_unix_ms >= last->last_unix_ms))
+      last = gc;
+  }
+  return last == NULL ? (double)NAN : (double)last->last_ns / 1e6;
 }
 
 uint64_t process_native_bytes(const process *one) {

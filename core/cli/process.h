@@ -43,6 +43,11 @@ int process_ask(cJSON **out, const process *one, const char *command,
 bool process_try_ask(cJSON **out, const process *one, const char *command,
                      const char *arguments, double timeout_ms, mg_error *err);
 
+/** What it is in one word: its level while it lives, else how it ended ("killed" if
+ *  it did not say). */
+const char *process_state_name(const process *one);
+/** The last pause by a collection, in ms; NaN without one. */
+double process_last_pause_ms(const process *one);
 /** Resident memory beside the heap: what native code, buffers and the program's own
  *  code take. MG_ABSENT if unknown. */
 uint64_t process_native_bytes(const process *one);

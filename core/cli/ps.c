@@ -1,20 +1,9 @@
 /* ps.c - the commands `memguard ps` and `memguard stats`. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <math.h>
 
 #include "pid.h"
-
-static double ps_last_pause_ms(const process *one) {
-  uint64_t newest = 0, pause = 0;
-
-  for (int kind = 0; kind < (int)MG_PAUSE_KINDS; kind++) {
-    const mg_segment_gc *gc = &one->view.gc[kind];
-    if (gc->count == 0 || gc->last_unix_ms < newest) continue;
-    newest = gc->last_unix_ms;
-    pause = gc->last_ns;
-  }
-  return (double)pause / 1e6;
-}
 
 static uint64_t ps_collections(const process *one) {
   uint64_t count = 0;
@@ -27,15 +16,14 @@ static uint64_t ps_collections(const process *one) {
 static void ps_print_row(const process *one) {
   char rss[CLI_BYTES_TEXT], heap[CLI_BYTES_TEXT], native[CLI_BYTES_TEXT];
   const mg_sample *sample = &one->view.sample;
+  double pause_ms = process_last_pause_ms(one);
 
   printf("%7u %-6s %8s %8s %8s %5.0f%% %-8s %8" PRIu64 " %8.1f  ",
          one->header->pid, one->header->runtime,
          cli_bytes(rss, sample->reading.rss_bytes),
          cli_bytes(heap, sample->reading.heap_used_bytes),
          cli_bytes(native, process_native_bytes(one)), 100 * sample->usage,
-         one->is_alive ? mg_level_name(sample->level)
-                       : mg_segment_state_name(one->view.state),
-         ps_collections(one), ps_last_pause_ms(one));
+         process_state_name(one), ps_collections(one), isnan(pause_ms) ? 0 : pause_ms);
   cli_print_safe(stdout, one->header->program, 24);
   putchar('\n');
 }
@@ -113,7 +101,7 @@ static int ps_print_stats(const process *one) {
   cli_print_safe(stdout, one->header->program, 0);
   printf(", %s %s, %s\n\nmemory\n", one->header->runtime,
          one->header->runtime_version,
-         one->is_alive ? "running" : mg_segment_state_name(one->view.state));
+         one->is_alive ? "running" : process_state_name(one));
   ps_line("resident", sample->reading.rss_bytes, "");
   ps_line("resident at most", sample->peak_rss_bytes, "");
   ps_line("heap in use", sample->reading.heap_used_bytes, "");

@@ -8,10 +8,8 @@
  * others are asked for. What a process cannot tell is left out. */
 #include <getopt.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "pid.h"
 
@@ -55,17 +53,15 @@ static int snapshot_read_options(snapshot_options *out, int argc, char **argv) {
 }
 
 static void snapshot_stamp(cJSON *to) {
-  struct timespec now;
+  double unix_ms = floor(cli_unix_ms());
+  time_t seconds = (time_t)(unix_ms / 1e3);
   struct tm parts;
   char text[32];
 
-  clock_gettime(CLOCK_REALTIME, &now);
-  gmtime_r(&now.tv_sec, &parts);
+  gmtime_r(&seconds, &parts);
   strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   cJSON_AddStringToObject(to, "timestamp", text);
-  cJSON_AddNumberToObject(to, "unix_ms",
-                          (double)now.tv_sec * 1e3 +
-                              floor((double)now.tv_nsec / 1e6));
+  cJSON_AddNumberToObject(to, "unix_ms", unix_ms);
 }
 
 /* Moves all members of `from` into `to`. */
@@ -105,33 +101,16 @@ fail_one:
   return code;
 }
 
-/* One document, or a list of all so far: a file that grows is whole at any time. */
-static int snapshot_put(cJSON *all, const snapshot_options *options) {
-  bool is_one = options->count <= 1;
-  char *text = cJSON_Print(is_one ? cJSON_GetArrayItem(all, 0)
-                                  : options->save == NULL
-                                        ? cJSON_GetArrayItem(
-                                              all, cJSON_GetArraySize(all) - 1)
-                                        : all);
-  char *line;
-  int code = CLI_SYSTEM;
+/* The latest document, or in a file a list of all: one that grows is whole at any
+ * time. */
+static int snapshot_put(const cJSON *all, const snapshot_options *options) {
+  bool is_list = options->save != NULL && options->count > 1;
+  const cJSON *shown =
+      is_list ? all : cJSON_GetArrayItem(all, cJSON_GetArraySize(all) - 1);
+  int code = cli_write_json(options->save == NULL ? "-" : options->save, shown);
 
-  if (text == NULL) return cli_fail(CLI_SYSTEM, "out of memory");
-  if (asprintf(&line, "%s\n", text) >= 0) {
-    code = cli_write_file(options->save == NULL ? "-" : options->save, line);
-    free(line);
-  }
-  cJSON_free(text);
   fflush(stdout);
   return code;
-}
-
-static void snapshot_wait(double seconds) {
-  struct timespec time = {.tv_sec = (time_t)seconds,
-                          .tv_nsec = (long)((seconds - (double)(time_t)seconds) *
-                                            1e9)};
-
-  nanosleep(&time, NULL);
 }
 
 int cli_snapshot(int argc, char **argv) {
@@ -142,7 +121,7 @@ int cli_snapshot(int argc, char **argv) {
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
   all = cJSON_CreateArray();
   for (double i = 0; code == CLI_OK && i < options.count; i++) {
-    if (i > 0) snapshot_wait(options.interval_s);
+    if (i > 0) cli_sleep_s(options.interval_s);
     code = snapshot_take(&one, &options);
     if (code != CLI_OK) break;
     cJSON_AddItemToArray(all, one);

@@ -27,16 +27,6 @@ double statistics_median(const double *values, size_t count) {
   return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
 }
 
-double statistics_quantile(const double *values, size_t count, double ratio) {
-  double sorted[STATISTICS_MAX];
-  size_t at;
-
-  count = statistics_sorted(sorted, values, count);
-  if (count == 0) return (double)NAN;
-  at = (size_t)ceil(ratio * (double)count);
-  return sorted[at == 0 ? 0 : at > count ? count - 1 : at - 1];
-}
-
 /* ---- Mann-Whitney --------------------------------------------------------- */
 
 /* Twice the ranks of all values, so that ties have whole ones too. */

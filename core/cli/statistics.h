@@ -17,8 +17,6 @@
 
 /** The median; NaN without values. Leaves `values` as it is. */
 double statistics_median(const double *values, size_t count);
-/** The value that `ratio` of the values do not exceed (nearest rank); NaN without. */
-double statistics_quantile(const double *values, size_t count, double ratio);
 /** The two-sided p of both sides being alike; 1 if a side is empty. Sides of more
  *  than STATISTICS_MAX values are judged by their first ones. */
 double statistics_mann_whitney(const double *a, size_t a_count, const double *b,

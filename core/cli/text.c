@@ -122,11 +122,8 @@ char *cli_bytes(char out[CLI_BYTES_TEXT], uint64_t bytes) {
 }
 
 int cli_print_json(cJSON *document) {
-  char *text = cJSON_Print(document);
+  int code = cli_write_json("-", document);
 
   cJSON_Delete(document);
-  if (text == NULL) return cli_fail(CLI_SYSTEM, "out of memory");
-  puts(text);
-  cJSON_free(text);
-  return CLI_OK;
+  return code;
 }

@@ -31,17 +31,6 @@ top_column top_column_find(const char *name) {
 
 /* ---- figures ------------------------------------------------------------------ */
 
-double top_last_pause_ms(const process *one) {
-  const mg_segment_gc *last = NULL;
-
-  for (size_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
-    const mg_segment_gc *gc = &one->view.gc[kind];
-    if (gc->count > 0 && (last == NULL || gc->last_unix_ms >= last->last_unix_ms))
-      last = gc;
-  }
-  return last == NULL ? (double)NAN : (double)last->last_ns / 1e6;
-}
-
 double top_gc_rate(const process *one) {
   mg_segment_point points[TOP_RATE_POINTS];
   size_t count = mg_segment_points(one->segment, MG_SEGMENT_BY_SECOND, points,
@@ -71,7 +60,7 @@ static double top_weight(const process *one, top_column column) {
     case TOP_LEVEL: return (double)sample->level + one->is_alive;
     case TOP_GC: return top_gc_rate(one);
     case TOP_PAUSE:
-      pause = top_last_pause_ms(one);
+      pause = process_last_pause_ms(one);
       return isnan(pause) ? -1 : pause;
     default: return 0;
   }
@@ -146,14 +135,11 @@ void top_cell(char out[TOP_CELL], const process *one, top_column column, bool as
     case TOP_NATIVE: cli_bytes(out, process_native_bytes(one)); break;
     case TOP_USAGE: top_bar(out, sample->usage); break;
     case TOP_LEVEL:
-      top_text(out, one->is_alive ? mg_level_name(sample->level)
-                    : one->view.state == MG_SEGMENT_RUNNING
-                        ? "killed"
-                        : mg_segment_state_name(one->view.state));
+      top_text(out, process_state_name(one));
       break;
     case TOP_GC: snprintf(out, TOP_CELL, "%.1f", top_gc_rate(one)); break;
     case TOP_PAUSE:
-      pause = top_last_pause_ms(one);
+      pause = process_last_pause_ms(one);
       snprintf(out, TOP_CELL, isnan(pause) ? "-" : "%.2f", pause);
       break;
     case TOP_SPARK: top_spark(out, one, ascii); break;

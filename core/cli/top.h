@@ -50,8 +50,6 @@ void top_sort(processes *list, top_order order);
 void top_cell(char out[TOP_CELL], const process *one, top_column column, bool ascii);
 /** Collections of all kinds a second, over the last ten of the recorder. */
 double top_gc_rate(const process *one);
-/** The last pause, in ms; NaN without one. */
-double top_last_pause_ms(const process *one);
 
 /** The live screen, to its end by the user. @return an exit code. */
 int top_screen(top_order order, bool with_dead, double interval_s);

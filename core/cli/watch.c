@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -50,20 +49,6 @@ static void watch_note_signal(int number) {
   watch_is_over = 1;
 }
 
-static double watch_now_s(void) {
-  struct timespec now;
-
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void watch_sleep(double seconds) {
-  struct timespec time = {.tv_sec = (time_t)seconds};
-
-  time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
-  nanosleep(&time, NULL); /* a signal ends it early, as it should */
-}
-
 /* ---- looking ----------------------------------------------------------------- */
 
 /* @return whether the process is there; `is_over` and the reason are told. */
@@ -91,7 +76,7 @@ static bool watch_look(watch *w, long pid, bool *is_over) {
 
 /* @return whether it has been over for long enough. */
 static bool watch_trips(watch *w, bool is_over) {
-  double now_s = watch_now_s();
+  double now_s = cli_now_s();
 
   if (!is_over) {
     w->over_since_s = 0;
@@ -109,7 +94,7 @@ static void watch_say(long pid, const char *what) {
 
 /* Runs one of the tool's own commands or the user's; never waits for ever. */
 static void watch_run(const watch *w, const char *pid, char *const argv[]) {
-  double end_s = watch_now_s() + WATCH_RUN_S;
+  double end_s = cli_now_s() + WATCH_RUN_S;
   pid_t child = fork();
 
   if (child == 0) {
@@ -120,8 +105,8 @@ static void watch_run(const watch *w, const char *pid, char *const argv[]) {
   }
   if (child < 0) return;
   while (waitpid(child, NULL, WNOHANG) == 0) {
-    if (watch_now_s() > end_s) kill(child, SIGKILL);
-    watch_sleep(0.05);
+    if (cli_now_s() > end_s) kill(child, SIGKILL);
+    cli_sleep_s(0.05);
   }
 }
 
@@ -158,7 +143,7 @@ static int watch_process(watch *w) {
       if (!w->options->keep) return CLI_FOUND;
       w->over_since_s = 0;
     }
-    watch_sleep(w->options->interval_s);
+    cli_sleep_s(w->options->interval_s);
   }
   return CLI_OK;
 }
@@ -188,7 +173,7 @@ static int watch_command(watch *w) {
   int code = CLI_OK;
 
   for (double lives = 0;; lives++) {
-    double began_s = watch_now_s();
+    double began_s = cli_now_s();
     launch started;
     bool again;
     code = launch_start(&started, w->options->command, LAUNCH_WATCHED);
@@ -196,9 +181,9 @@ static int watch_command(watch *w) {
     again = watch_life(w, &started, &code);
     /* launch_end() has given the signals back. */
     if (started.signalled || !again || lives >= w->options->restarts) return code;
-    if (watch_now_s() - began_s > WATCH_GOOD_S) back_off_s = WATCH_BACK_OFF_S;
+    if (cli_now_s() - began_s > WATCH_GOOD_S) back_off_s = WATCH_BACK_OFF_S;
     fprintf(stderr, "memguard watch: starts it again in %.0f s\n", back_off_s);
-    watch_sleep(back_off_s);
+    cli_sleep_s(back_off_s);
     back_off_s = fmin(2 * back_off_s, WATCH_BACK_OFF_MAX_S);
   }
 }

@@ -5,23 +5,12 @@
  * sample is the difference between passes with and without it, in turn and in
  * either order; its peer is the pass itself. */
 #include <stdio.h>
-#include <stdlib.h>
 
+#include "median.h"
 #include "memguard.h"
 
 #define BENCH_ROUNDS 2001 /* short ones: what disturbs some is not the median */
 #define BENCH_PASSES 20
-
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-
-  return (x > y) - (x < y);
-}
-
-static double median(double *values) {
-  qsort(values, BENCH_ROUNDS, sizeof *values, compare);
-  return values[BENCH_ROUNDS / 2];
-}
 
 static double pass_ns(mg_monitor *monitor) {
   double began = (double)mg_clock_ns();
@@ -60,8 +49,9 @@ int main(void) {
     added[round] = with[round] - without[round];
     checks[round] = check_ns(detector);
   }
-  printf("leaks.idle %.1f %.1f sample\n", median(added), median(without));
-  printf("leaks.wide %.1f - -\n", median(checks));
+  printf("leaks.idle %.1f %.1f sample\n", bench_median(added, BENCH_ROUNDS),
+         bench_median(without, BENCH_ROUNDS));
+  printf("leaks.wide %.1f - -\n", bench_median(checks, BENCH_ROUNDS));
   mg_detector_close(detector);
   mg_monitor_close(watched);
   mg_monitor_close(plain);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "median.h"
 #include "memguard.h"
 #include "workloads/leak_shapes.c"
 
@@ -185,12 +186,6 @@ static void print_harmless(void) {
 
 /* ---- leaks ----------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-
-  return (x > y) - (x < y);
-}
-
 /* The value that `share` of all lives stay under; negative: they do not. */
 static double quantile(double *sorted, int count, double share) {
   int at = (int)(share * LEAK_LIVES);
@@ -212,7 +207,7 @@ static void print_leaks(double rate) {
   }
   printf("%9.3f", rate);
   for (int by = 0; by < JUDGES; by++) {
-    qsort(after[by], (size_t)count[by], sizeof(double), compare);
+    qsort(after[by], (size_t)count[by], sizeof(double), bench_compare);
     printf("  %6.1f %6.1f", quantile(after[by], count[by], 0.5),
            quantile(after[by], count[by], 0.9));
   }

@@ -14,6 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 UNROLLED = 10  # calls per turn of the loop, so that the loop itself weighs little
 ROUNDS = 9
 
+# Services whose collector is tuned: commands, run in ROOT.
+TUNE_WORKLOADS = {
+    "json": [sys.executable, "bench/workloads/tune_json.py"],
+    "trading": [sys.executable, "bench/workloads/tune_trading.py"],
+    "orm": [sys.executable, "bench/workloads/tune_orm.py"],
+    "node_json": ["node", "bench/workloads/tune_node_json.js"],
+    "node_orders": ["node", "bench/workloads/tune_node_orders.js"],
+}
+
 
 def row(
     name: str, unit: str, ours: float, peer: float, peer_name: str

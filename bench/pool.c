@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "median.h"
 #include "memguard.h"
 
 #define BENCH_ROUNDS 41
@@ -21,12 +22,6 @@ static void *(*mi_take)(size_t bytes);
 static void (*mi_give)(void *block);
 
 static double now_ns(void) { return (double)mg_clock_ns(); }
-
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-
-  return (x > y) - (x < y);
-}
 
 /* ---- one thread ------------------------------------------------------------- */
 
@@ -137,10 +132,8 @@ static void compare_works(const char *name, workload ours, workload peer,
     ns[0][i] = round_ns(ours, bytes, calls);
     ns[1][i] = round_ns(peer, bytes, calls);
   }
-  qsort(ns[0], BENCH_ROUNDS, sizeof **ns, compare);
-  qsort(ns[1], BENCH_ROUNDS, sizeof **ns, compare);
-  printf("%s %.2f %.2f %s\n", name, ns[0][BENCH_ROUNDS / 2],
-         ns[1][BENCH_ROUNDS / 2], peer_name);
+  printf("%s %.2f %.2f %s\n", name, bench_median(ns[0], BENCH_ROUNDS),
+         bench_median(ns[1], BENCH_ROUNDS), peer_name);
 }
 
 /* ---- one thread rents, another returns --------------------------------------- */
@@ -201,8 +194,7 @@ static void *across_return(void *ctx) {
     ns[i] = (now_ns() - began) / BENCH_BATCH;
     pthread_barrier_wait(&a->barrier);
   }
-  qsort(ns, (size_t)a->rounds, sizeof *ns, compare);
-  a->returned_ns = ns[a->rounds / 2];
+  a->returned_ns = bench_median(ns, (size_t)a->rounds);
   return NULL;
 }
 
@@ -233,8 +225,7 @@ static across_cost across_ns(across_kind kind, size_t bytes) {
   }
   pthread_join(thread, NULL);
   across_empty(a, (a->rounds - 1) % 2);
-  qsort(ns, (size_t)a->rounds, sizeof *ns, compare);
-  cost = (across_cost){ns[a->rounds / 2], a->returned_ns};
+  cost = (across_cost){bench_median(ns, (size_t)a->rounds), a->returned_ns};
   pthread_barrier_destroy(&a->barrier);
   free(a);
   return cost;

@@ -1,7 +1,7 @@
 /* segment.c - publishing and reading segments.
  *
  * Prints one line per figure: NAME OURS_NS PEER_NS PEER. Each is the median of
- * BENCH_ROUNDS rounds.
+ * BENCH_NS_ROUNDS rounds.
  *
  *   segment.publish   a sample into the segment: the present, and once a second a
  *                     point. Peer: the same readings as text for a metrics agent,
@@ -22,10 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "median.h"
 #include "memguard.h"
 #include "segment_parts.h"
 
-#define BENCH_ROUNDS 9
 #define PROCESSES 200
 
 static char directory[64], path[MG_SEGMENT_PATH_BYTES];
@@ -36,24 +36,6 @@ static mg_pauses *pauses;
 static int status_fd;
 static pid_t children[PROCESSES];
 static volatile uint64_t sink;
-
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-
-  return (x > y) - (x < y);
-}
-
-static double median_ns(void (*run)(void), int calls) {
-  double round_ns[BENCH_ROUNDS];
-
-  for (int round = 0; round < BENCH_ROUNDS; round++) {
-    double began = (double)mg_clock_ns();
-    for (int i = 0; i < calls; i++) run();
-    round_ns[round] = ((double)mg_clock_ns() - began) / calls;
-  }
-  qsort(round_ns, BENCH_ROUNDS, sizeof *round_ns, compare);
-  return round_ns[BENCH_ROUNDS / 2];
-}
 
 /* ---- publishing ---------------------------------------------------------- */
 
@@ -198,7 +180,7 @@ static void measure_list(void) {
   }
   if (are_all_up())
     printf("segment.list200 %.0f %.0f /proc/PID/status,_200_of_them\n",
-           median_ns(list_all, 5), median_ns(list_statuses, 5));
+           bench_median_ns(list_all, 5), bench_median_ns(list_statuses, 5));
   end_children();
 }
 
@@ -216,11 +198,11 @@ static bool measure_one(void) {
   usleep(100000); /* the first pass is over */
   mg_monitor_pass(monitor, false, &sample);
   printf("segment.publish %.1f %.1f metrics_file_in_tmpfs\n",
-         median_ns(publish, 100000), median_ns(publish_text, 2000));
-  printf("segment.gc %.1f %.1f mg_pauses_record\n", median_ns(note_gc, 500000),
-         median_ns(record_gc, 500000));
+         bench_median_ns(publish, 100000), bench_median_ns(publish_text, 2000));
+  printf("segment.gc %.1f %.1f mg_pauses_record\n",
+         bench_median_ns(note_gc, 500000), bench_median_ns(record_gc, 500000));
   printf("segment.read %.1f %.1f /proc/PID/status\n",
-         median_ns(read_one, 50000), median_ns(read_status, 5000));
+         bench_median_ns(read_one, 50000), bench_median_ns(read_status, 5000));
   mg_segment_close(segment);
   mg_pauses_close(pauses);
   mg_monitor_close(monitor);

@@ -16,18 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from measure import ROOT, row
+from measure import ROOT, TUNE_WORKLOADS, row
 
 TOOL = ROOT / "build" / "bin" / "memguard"
 ROUNDS = 15
 PROCESSES = 200
-WORKLOADS = {
-    "json": [sys.executable, "bench/workloads/tune_json.py"],
-    "trading": [sys.executable, "bench/workloads/tune_trading.py"],
-    "orm": [sys.executable, "bench/workloads/tune_orm.py"],
-    "node_json": ["node", "bench/workloads/tune_node_json.js"],
-    "node_orders": ["node", "bench/workloads/tune_node_orders.js"],
-}
 WARM_UP_S, SETTLE_S, PROFILE_S = 6, 20, 20
 SERVE_S = 300  # the tool ends it
 LIMIT_S = 200
@@ -133,7 +126,7 @@ def rows() -> Iterator[dict[str, Any]]:
             yield startup("python", [sys.executable, "-c", ""])
             yield startup("node", ["node", "-e", "0"])
             yield top()
-            for name, command in WORKLOADS.items():
+            for name, command in TUNE_WORKLOADS.items():
                 yield gc_profile(name, command)
         finally:
             del os.environ["MEMGUARD_DIR"]

@@ -13,19 +13,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from group import ended_cleanly
-from measure import ROOT, row
+from measure import ROOT, TUNE_WORKLOADS, row
 
 WARM_UP_S = 6
 SECONDS = 24  # as many windows of a second
 LIMIT_S = 120
 
-WORKLOADS = {
-    "json": [sys.executable, "bench/workloads/tune_json.py"],
-    "trading": [sys.executable, "bench/workloads/tune_trading.py"],
-    "orm": [sys.executable, "bench/workloads/tune_orm.py"],
-    "node_json": ["node", "bench/workloads/tune_node_json.js"],
-    "node_orders": ["node", "bench/workloads/tune_node_orders.js"],
-}
 PEERS = {
     "default": ("tune", "defaults"),
     "hand": ("tune_hand", "freeze, threshold 50 000"),
@@ -65,7 +58,7 @@ def node_options_of(variant: str) -> str | None:
 
 
 def figures_of(workload: str, variant: str) -> dict[str, float]:
-    command = WORKLOADS[workload]
+    command = TUNE_WORKLOADS[workload]
     options = node_options_of(variant) if command[0] == "node" else None
     args = [variant, str(WARM_UP_S), str(SECONDS)]
     figures: dict[str, float] = json.loads(run([*command, *args], options))
@@ -82,7 +75,7 @@ def figures_of(workload: str, variant: str) -> dict[str, float]:
 
 def rows() -> Iterator[dict[str, Any]]:
     with ended_cleanly():
-        for workload, command in WORKLOADS.items():
+        for workload, command in TUNE_WORKLOADS.items():
             variants = ("default", "memguard", "hand")
             seen = {variant: figures_of(workload, variant) for variant in variants}
             peers = NODE_PEERS if command[0] == "node" else PEERS

@@ -118,6 +118,14 @@ const char *mg_status_code(mg_status status) {
   return "ERR_MEMGUARD_UNKNOWN";
 }
 
+mg_status mg_status_of_code(const char *code) {
+#define BASE_STATUS_OF(name, value, text_code, text) \
+  if (strcmp(code, text_code) == 0) return MG_##name;
+  MG_STATUS_MAP(BASE_STATUS_OF)
+#undef BASE_STATUS_OF
+  return MG_EHOST;
+}
+
 const char *mg_status_text(mg_status status) {
   switch (status) {
 #define BASE_TEXT(name, value, code, text) \

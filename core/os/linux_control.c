@@ -38,53 +38,60 @@ static int socket_address(struct sockaddr_un *out, const char *path) {
   return -1;
 }
 
-static int socket_new(void) {
-  return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+/* Nobody can connect before listen(), so the mode comes early enough. */
+static bool socket_serve(int fd, const struct sockaddr_un *at,
+                         const char *path) {
+  unlink(path);
+  return bind(fd, (const struct sockaddr *)at, sizeof *at) == 0 &&
+         chmod(path, 0600) == 0 && listen(fd, 8) == 0;
+}
+
+static bool socket_call(int fd, const struct sockaddr_un *at,
+                        const char *path) {
+  (void)path;
+  return connect(fd, (const struct sockaddr *)at, sizeof *at) == 0;
+}
+
+/* A new socket that `join` has put to the address `path`.
+ * @return 0, else an errno. */
+static int socket_open(mg__file *out, const char *path,
+                       bool (*join)(int fd, const struct sockaddr_un *at,
+                                    const char *path)) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  struct sockaddr_un address;
+  int directory, error;
+
+  *out = (mg__file)MG__FILE_NONE;
+  if (fd < 0) return errno;
+  directory = socket_address(&address, path);
+  if (directory < 0) goto fail_address;
+  if (!join(fd, &address, path)) goto fail_join;
+  close(directory);
+  *out = mg__file_own(fd);
+  return 0;
+
+fail_join:
+  error = errno;
+  close(directory);
+  errno = error;
+fail_address:
+  error = errno;
+  close(fd);
+  return error;
 }
 
 mg_status mg__os_socket_listen(mg__file *out, const char *path, mg_error *err) {
-  struct sockaddr_un address;
-  int fd = socket_new(), directory, error;
+  int error = socket_open(out, path, socket_serve);
 
-  *out = (mg__file)MG__FILE_NONE;
-  if (fd < 0) return mg__fail_errno(err, errno, "control socket");
-  directory = socket_address(&address, path);
-  error = directory < 0 ? errno : 0;
-  if (error == 0) {
-    unlink(path);
-    /* Nobody can connect before listen(), so the mode comes early enough. */
-    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
-        chmod(path, 0600) != 0 || listen(fd, 8) != 0)
-      error = errno;
-    close(directory);
-  }
-  if (error == 0) {
-    *out = mg__file_own(fd);
-    return MG_OK;
-  }
-  close(fd);
+  if (error == 0) return MG_OK;
   return mg__fail_errno(err, error, "cannot listen on %s", path);
 }
 
 mg_status mg__os_socket_connect(mg__file *out, const char *path,
                                 mg_error *err) {
-  struct sockaddr_un address;
-  int fd = socket_new(), directory, error;
+  int error = socket_open(out, path, socket_call);
 
-  *out = (mg__file)MG__FILE_NONE;
-  if (fd < 0) return mg__fail_errno(err, errno, "control socket");
-  directory = socket_address(&address, path);
-  error = directory < 0 ? errno : 0;
-  if (error == 0) {
-    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0)
-      error = errno;
-    close(directory);
-  }
-  if (error == 0) {
-    *out = mg__file_own(fd);
-    return MG_OK;
-  }
-  close(fd);
+  if (error == 0) return MG_OK;
   if (error == ENOENT || error == ECONNREFUSED)
     return mg__fail(err, MG_ENOTFOUND, "nobody listens on %s", path);
   if (error == EAGAIN) /* its queue of connections is full */

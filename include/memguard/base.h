@@ -87,6 +87,8 @@ typedef struct mg_error {
 MG_API const char *mg_status_name(mg_status status);
 /** @return the code bindings put on their errors, e.g. "ERR_MEMGUARD_RANGE". */
 MG_API const char *mg_status_code(mg_status status);
+/** @return the status of such a code; MG_EHOST for a foreign one. */
+MG_API mg_status mg_status_of_code(const char *code);
 /** @return a short English text, e.g. "value out of range". */
 MG_API const char *mg_status_text(mg_status status);
 /** @return the version of the library at run time, e.g. "0.1.0". */

@@ -182,14 +182,6 @@ void mgn_control_answer(mgn_env *self) {
     (void)napi_get_and_clear_last_exception(env, &ignored);
 }
 
-static mg_status control_status_of(const char *code) {
-#define CONTROL_STATUS(name, value, text_code, text) \
-  if (strcmp(code, text_code) == 0) return MG_##name;
-  MG_STATUS_MAP(CONTROL_STATUS)
-#undef CONTROL_STATUS
-  return MG_EHOST;
-}
-
 static void control_finish(mgn_control *c, uint32_t id, mg_status status,
                            const char *text, size_t bytes) {
   pthread_mutex_lock(&c->lock);
@@ -222,7 +214,7 @@ static napi_value control_answer(napi_env env, napi_callback_info info) {
     free(text);
     return mgn_fail_napi(env);
   }
-  control_finish(self->control, (uint32_t)id, control_status_of(code), text,
+  control_finish(self->control, (uint32_t)id, mg_status_of_code(code), text,
                  bytes);
   free(text);
   return mgn_undefined(env);

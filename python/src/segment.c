@@ -56,14 +56,6 @@ static void segment_describe(void) {
 
 /* ---- requests ----------------------------------------------------------- */
 
-static mg_status segment_status_of(const char *code) {
-#define SEGMENT_STATUS(name, value, text_code, text) \
-  if (strcmp(code, text_code) == 0) return MG_##name;
-  MG_STATUS_MAP(SEGMENT_STATUS)
-#undef SEGMENT_STATUS
-  return MG_EHOST;
-}
-
 static mg_status segment_fail(mg_error *err, mg_status status,
                               const char *text) {
   err->status = status;
@@ -82,7 +74,7 @@ static mg_status segment_take(PyObject *answer, mg_control_reply *reply,
     PyErr_Clear();
     return segment_fail(err, MG_EHOST, "no answer");
   }
-  st = segment_status_of(code);
+  st = mg_status_of_code(code);
   if (st != MG_OK) return segment_fail(err, st, text);
   return mg_control_answer(reply, text, (size_t)bytes, err);
 }

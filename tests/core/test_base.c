@@ -15,6 +15,9 @@ static void test_statuses_have_texts(void **state) {
   assert_string_equal(mg_status_text(MG_ERANGE), "value out of range");
   assert_string_equal(mg_status_name((mg_status)99), "UNKNOWN");
   assert_string_equal(mg_status_code((mg_status)99), "ERR_MEMGUARD_UNKNOWN");
+  assert_int_equal(mg_status_of_code("OK"), MG_OK);
+  assert_int_equal(mg_status_of_code("ERR_MEMGUARD_RANGE"), MG_ERANGE);
+  assert_int_equal(mg_status_of_code("ERR_OTHER"), MG_EHOST);
   assert_string_equal(mg_version(), "0.1.0");
 }
 

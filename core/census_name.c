@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "segment_parts.h"
+
 #define NAME_HEX_LEAST 8u
 #define NAME_RANDOM_BYTES 8u /* of Python's tempfile; mkstemp has 6 */
 
@@ -122,8 +124,11 @@ void mg__census_target(char out[MG_CENSUS_NAME_BYTES], const char *link) {
 
 void mg__census_mapping(char out[MG_CENSUS_NAME_BYTES], const char *path) {
   const size_t room = MG_CENSUS_NAME_BYTES;
+  const char *file = strrchr(path, '/');
 
-  if (path[0] == '\0' || strncmp(path, "/dev/zero", 9) == 0)
+  if (file != NULL && mg__segment_is_name(file + 1))
+    out[0] = '\0'; /* our own: it is written to all the time, and of one size */
+  else if (path[0] == '\0' || strncmp(path, "/dev/zero", 9) == 0)
     snprintf(out, room, "anon");
   else if (strcmp(path, "[heap]") == 0 || strcmp(path, "[stack]") == 0)
     name_inside(out, room, "", path);

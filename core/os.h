@@ -323,7 +323,8 @@ uint32_t mg__os_events_kinds(const mg__os_events *events);
 void mg__census_unnumber(char *out, size_t out_bytes, const char *path);
 /** The name for what a link in /proc/self/fd says; not for sockets. */
 void mg__census_target(char out[MG_CENSUS_NAME_BYTES], const char *link);
-/** The name for the path of a mapping in smaps; empty: none. */
+/** The name for the path of a mapping in smaps; empty: that of a segment, which is
+ *  ours. */
 void mg__census_mapping(char out[MG_CENSUS_NAME_BYTES], const char *path);
 /** @param root as mg__os_open(). */
 mg_status mg__census_fds(mg_census *census, const char *root, mg_error *err);

@@ -39,6 +39,7 @@ mg_status mg_read_process_info(mg_process_info *out, mg_error *err) {
 #include <unistd.h>
 
 #define WIDE_THREADS 8
+#define WIDE_TRIES 3
 
 /* What is asked for, in the order of the answers. */
 #define WIDE_PIDS_MAP(X)            \
@@ -173,7 +174,7 @@ static bool wide_process_fits(const struct pids_result *value) {
          value[WIDE_PIDS_THREADS].result.s_int > 0;
 }
 
-static mg_status wide_read_process(mg_process_info *out, mg_error *err) {
+static mg_status wide_try_process(mg_process_info *out, mg_error *err) {
   enum pids_item items[] = {WIDE_PIDS_MAP(WIDE_ITEM)};
   unsigned pid = (unsigned)getpid();
   struct pids_info *info = NULL;
@@ -209,6 +210,16 @@ static mg_status wide_read_process(mg_process_info *out, mg_error *err) {
 
 fail_info:
   wide_loaded.procps_pids_unref(&info);
+  return st;
+}
+
+/* It reads several files one after another: what changes in between makes numbers
+ * that do not fit together, and a thread that ends a process that is not found. */
+static mg_status wide_read_process(mg_process_info *out, mg_error *err) {
+  mg_status st = MG_EABSENT;
+
+  for (int try = 0; try < WIDE_TRIES && st == MG_EABSENT; try++)
+    st = wide_try_process(out, err);
   return st;
 }
 

@@ -233,7 +233,10 @@ static void test_mapping_names(void **state) {
       {"/usr/lib/python3/_x.cpython-311-x86_64-linux-gnu.so",
        "/usr/lib/python3/_x.cpython-311-x86_64-linux-gnu.so"},
       {"/data/segment-00012.dat", "/data/segment-#.dat"},
-      {"/dev/zero (deleted)", "anon"}};
+      {"/dev/zero (deleted)", "anon"},
+      {"/dev/shm/memguard-0/0123456789abcdef0123456789abcdef-4026531836-71-99",
+       ""},
+      {"/dev/shm/memguard-0/other", "/dev/shm/memguard-#/other"}};
   char name[MG_CENSUS_NAME_BYTES];
 
   (void)state;

@@ -203,7 +203,7 @@ bool mg_config_is_section(const char *name) {
 
 /* ---- values ------------------------------------------------------------ */
 
-static const char *config_expected(mg_config_type type) {
+const char *mg_config_expected(mg_config_type type) {
   switch (type) {
     case MG_CONFIG_BOOL:
       return "true or false";
@@ -225,16 +225,16 @@ static const char *config_expected(mg_config_type type) {
   return "a number";
 }
 
-static const char *config_unit(mg_config_type type) {
+const char *mg_config_unit(mg_config_type type) {
   switch (type) {
     case MG_CONFIG_MB:
-      return " MB";
+      return "MB";
     case MG_CONFIG_PERCENT:
-      return " %";
+      return "%";
     case MG_CONFIG_DURATION:
-      return " ms";
+      return "ms";
     case MG_CONFIG_RATE:
-      return " MB/minute";
+      return "MB/minute";
     case MG_CONFIG_BOOL:
     case MG_CONFIG_COUNT:
     case MG_CONFIG_RATIO:
@@ -249,7 +249,7 @@ static mg_status config_wrong_type(const char *path, const char *value,
   char shown[CONFIG_SHOWN_BYTES];
 
   return mg__fail(err, MG_ETYPE, "%s is %s, allowed: %s",
-                  config_shown(shown, path), value, config_expected(type));
+                  config_shown(shown, path), value, mg_config_expected(type));
 }
 
 /* A bare number under a name that ends in "ms" is milliseconds. */
@@ -264,16 +264,18 @@ static mg_status config_store(mg_config *config, mg_config_id id,
                               const char *path, double value, mg_error *err) {
   const mg_config_row *row = &config_rows[id];
   char shown[CONFIG_SHOWN_BYTES];
+  const char *unit = mg_config_unit(row->type);
+  const char *space = *unit == '\0' ? "" : " ";
   bool is_whole = row->type == MG_CONFIG_COUNT ||
                   row->type == MG_CONFIG_LEAK_CHECK;
 
   /* Written so that NaN fails too. */
   if (!(value >= row->min && value <= row->max) ||
       (is_whole && value != floor(value)))
-    return mg__fail(err, MG_ERANGE, "%s is %.15g%s, allowed: %s%.15g to %.15g%s",
-                    config_shown(shown, path), value, config_unit(row->type),
+    return mg__fail(err, MG_ERANGE, "%s is %.15g%s%s, allowed: %s%.15g to %.15g%s%s",
+                    config_shown(shown, path), value, space, unit,
                     is_whole ? "whole numbers from " : "",
-                    row->min, row->max, config_unit(row->type));
+                    row->min, row->max, space, unit);
   config->value[id] = value;
   config->is_set[id] = true;
   return MG_OK;

@@ -90,8 +90,10 @@ typedef enum cli_exit {
     "[--hours H] [--time-scale K] (MODULE:FUNCTION | FILE.js)",                \
     "memguard stress --hours 8 --time-scale 480 app.jobs:handle")              \
   X(check_config, "check-config", "check a configuration file",                \
-    "FILE [--profile NAME] [--json]",                                          \
-    "memguard check-config memguard.yaml --profile production")
+    "FILE [--profile NAME] [--json]\n"                                          \
+    "             --keys [--json]",                                            \
+    "memguard check-config memguard.yaml --profile production\n"                \
+    "memguard check-config --keys")
 
 #define CLI_COMMAND_DECLARE(id, name, summary, usage, examples) \
   int cli_##id(int argc, char **argv);

@@ -346,6 +346,12 @@ MG_API mg_status mg_config_set_bool(mg_config *config, const char *path,
 MG_API mg_status mg_config_set_text(mg_config *config, const char *path,
                                     const char *text, mg_error *err);
 
+/** What values of a type may be, for people: "a whole number". */
+MG_API const char *mg_config_expected(mg_config_type type);
+/** Unit in which values of a type are stored: "MB", "%", "ms", "MB/minute"; of a
+ *  type without one "". */
+MG_API const char *mg_config_unit(mg_config_type type);
+
 /** Reports a value of a kind no key takes (a list, null, an object).
  *  @return MG_EKEY if the key is unknown, else MG_ETYPE. */
 MG_API mg_status mg_config_refuse(const char *path, const char *kind,

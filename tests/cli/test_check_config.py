@@ -84,3 +84,27 @@ def test_no_file(tool: Tool, tmp_path: Path) -> None:
     assert tool("check-config", tmp_path / "none.yaml").code == 4
     assert "TOML is read by the runtimes only" in tool("check-config", "x.toml").err
     assert "allowed: .yaml, .yml, .json" in tool("check-config", "x.ini").err
+
+
+def test_the_list_of_keys(tool: Tool) -> None:
+    keys = {
+        row["name"]: row
+        for row in tool("check-config", "--keys", "--json").json()["keys"]
+    }
+    assert keys["gc_interval"] == {
+        "section": "memory",
+        "name": "gc_interval",
+        "value": 'seconds, or text such as "250ms", "30s" or "5m"',
+        "unit": "ms",
+        "default": "5m",
+        "least": "0",
+        "most": "1d",
+        "profiles": {"production": "10m", "high-load": "3m"},
+        "aliases": "memory.gc_interval_ms",
+        "doc": "least time between two collections that memguard starts",
+    }
+    assert keys["enable_auto_gc"]["default"] == "true"
+    text = tool("check-config", "--keys").out
+    assert text.startswith("memory.enabled = true\n    false: nothing is sampled")
+    assert "\nmemory.max_memory_mb = 2048 MB\n" in text
+    assert tool("check-config", "--keys", "x.yaml").code == 2

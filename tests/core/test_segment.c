@@ -307,6 +307,18 @@ static void child_open_to_all(void *ctx) {
   child_meets_problem("others could replace files");
 }
 
+/* Somebody else may make it lead elsewhere. */
+static void child_linked(void *ctx) {
+  char path[MG_SEGMENT_PATH_BYTES];
+
+  (void)ctx;
+  snprintf(path, sizeof path, "%s/link", segment_directory);
+  CHECK(symlink(segment_directory, path) == 0);
+  CHECK(setenv("MEMGUARD_DIR", path, 1) == 0);
+  child_meets_problem("cannot open");
+  CHECK(unlink(path) == 0);
+}
+
 /* As a full tmpfs: there is no room for the blocks. */
 static void child_full(void *ctx) {
   struct rlimit limit = {4096, 4096};
@@ -323,6 +335,7 @@ static void test_problems_are_told_once(void **state) {
   assert_int_equal(fixture_child(child_relative, NULL), 0);
   assert_int_equal(fixture_child(child_unwritable, NULL), 0);
   assert_int_equal(fixture_child(child_on_disk, NULL), 0);
+  assert_int_equal(fixture_child(child_linked, NULL), 0);
   assert_int_equal(fixture_child(child_full, NULL), 0);
   assert_int_equal(fixture_child(child_open_to_all, NULL), 0);
 }

@@ -110,6 +110,15 @@ def test_links(page: Path) -> None:
             assert anchor in slugs, link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_tests_exist(page: Path) -> None:
+    content = page.read_text(encoding="utf-8")
+    for file, name in re.findall(r"`(tests/[\w/.-]+)(?:: (\w+))?`", content):
+        assert (ROOT / file).exists(), file
+        if name:
+            assert f"{name}(" in (ROOT / file).read_text(encoding="utf-8"), name
+
+
 def test_references_are_current() -> None:
     """`python docs/generate.py` writes them anew."""
     script = ROOT / "docs" / "generate.py"

@@ -184,11 +184,13 @@ static void *segment_map(void *where, int fd, size_t bytes) {
 /* Maps what `fd` is, and closes it: the mapping keeps the file open, and with it
  * the lock. @return 0 or errno. */
 static int segment_take(mg__os_shared *shared, int fd, size_t bytes) {
-  void *map = segment_map(shared->map, fd, bytes);
-  int error = map == NULL ? errno : 0;
+  void *map = NULL;
   struct stat info;
+  int error;
 
-  if (error == 0 && fstat(fd, &info) == 0)
+  if (fstat(fd, &info) == 0) map = segment_map(shared->map, fd, bytes);
+  error = map == NULL ? errno : 0;
+  if (error == 0)
     *shared = (mg__os_shared){map, bytes, info.st_dev, info.st_ino};
   close(fd);
   return error;

@@ -106,8 +106,11 @@ typedef struct mg__file {
   uint64_t device, inode;
 } mg__file;
 #define MG__FILE_NONE {-1, 0, 0}
+/* Descriptors that the program has left, whatever we would like to read: the last
+ * so many of its limit, or half of it. */
+#define MG__FILES_LEFT 16u
 /** @param flags of open(2); close-on-exec is added.
- *  @return whether it opened. */
+ *  @return whether it opened; errno is EMFILE if the program would run short. */
 bool mg__file_open(mg__file *out, const char *path, int flags);
 /** Remembers what `fd` (-1 allowed) is and owns it from now on. */
 mg__file mg__file_own(int fd);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -242,12 +243,28 @@ mg__file mg__file_own(int fd) {
   return (mg__file){fd, info.st_dev, info.st_ino};
 }
 
+/* Whether a descriptor is among the last that the process may have: they are the
+ * program's. The lowest free number is given out, so its size tells. */
+static bool file_is_scarce(int fd) {
+  struct rlimit limit;
+  rlim_t kept;
+
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return false;
+  kept = limit.rlim_cur / 2 < MG__FILES_LEFT ? limit.rlim_cur / 2 : MG__FILES_LEFT;
+  return (rlim_t)fd >= limit.rlim_cur - kept;
+}
+
 bool mg__file_open(mg__file *out, const char *path, int flags) {
   int fd;
 
   do {
     fd = open(path, flags | O_CLOEXEC);
   } while (fd < 0 && errno == EINTR);
+  if (fd >= 0 && file_is_scarce(fd)) {
+    close(fd);
+    errno = EMFILE;
+    fd = -1;
+  }
   *out = mg__file_own(fd);
   return out->fd >= 0;
 }

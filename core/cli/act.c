@@ -1,10 +1,43 @@
 /* act.c - the commands `memguard gc` and `memguard optimize`: a running process
  * does something now, and what that changed is measured from outside as well. */
+#include <getopt.h>
 #include <string.h>
 
 #include "pid.h"
 
-#define ACT_TIMEOUT_MS 30000.0
+#define ACT_TIMEOUT_S 30.0
+#define ACT_TIMEOUT_MOST_S 3600.0
+
+typedef struct act_options {
+  bool is_json;
+  double timeout_s;
+  long pid;
+} act_options;
+
+static int act_read_options(act_options *out, int argc, char **argv) {
+  static const struct option longs[] = {{"timeout", required_argument, NULL, 't'},
+                                        {"json", no_argument, NULL, 'j'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {NULL, 0, NULL, 0}};
+  int option;
+
+  *out = (act_options){false, ACT_TIMEOUT_S, 0};
+  opterr = 0;
+  while ((option = getopt_long(argc, argv, "t:jh", longs, NULL)) != -1) {
+    switch (option) {
+      case 't':
+        if (!cli_number("--timeout", optarg, 0.1, ACT_TIMEOUT_MOST_S,
+                        &out->timeout_s))
+          return CLI_USAGE;
+        break;
+      case 'j': out->is_json = true; break;
+      case 'h': cli_help(); return -1;
+      default: return cli_bad_option(argc, argv);
+    }
+  }
+  if (argc - optind != 1) return cli_usage("one PID is needed");
+  return pid_take(&out->pid, argv[optind]) ? CLI_OK : CLI_USAGE;
+}
 
 static double act_number(const cJSON *object, const char *name) {
   const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -31,14 +64,15 @@ static void act_print(const process *before, const process *after,
 
 static int act(int argc, char **argv, const char *command) {
   process before, after;
-  pid_options options;
+  act_options options;
   cJSON *answer;
-  int code = pid_read_options(&options, argc, argv, true);
+  int code = act_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
   code = process_find(&before, options.pid);
   if (code != CLI_OK) return code;
-  code = process_ask(&answer, &before, command, "", ACT_TIMEOUT_MS);
+  code = process_ask(&answer, &before, command, "",
+                     1e3 * options.timeout_s);
   if (code != CLI_OK) goto fail_before;
   if (options.is_json) {
     code = cli_print_json(answer);

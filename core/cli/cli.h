@@ -56,9 +56,11 @@ typedef enum cli_exit {
     "memguard stats 4711")                                                     \
   X(health, "health", "tell whether processes are well", "[PID] [--json]",      \
     "memguard health || systemctl restart app")                                \
-  X(gc, "gc", "have a process collect garbage now", "PID [--json]",            \
+  X(gc, "gc", "have a process collect garbage now",                            \
+    "[--timeout S] [--json] PID",                                              \
     "memguard gc 4711")                                                        \
-  X(optimize, "optimize", "have a process free all it can now", "PID [--json]", \
+  X(optimize, "optimize", "have a process free all it can now",                \
+    "[--timeout S] [--json] PID",                                              \
     "memguard optimize 4711")                                                  \
   X(gc_profile, "gc-profile", "measure and tune the collections of a process",  \
     "[--duration S] [--optimize [--settle S]]\n"                               \

@@ -104,7 +104,7 @@ def test_a_process_that_does_not_answer(tool: Tool) -> None:
         os.kill(pid, signal.SIGSTOP)
         try:
             assert tool("ps", "--json").json()["processes"][0]["pid"] == pid
-            done = tool("gc", pid)
+            done = tool("gc", "--timeout", 1, pid)
             assert done.code == 5
             assert done.err.startswith(f"memguard gc: process {pid}: ")
         finally:

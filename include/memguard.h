@@ -24,5 +24,6 @@
 #include "memguard/segment.h"
 #include "memguard/trend.h"
 #include "memguard/tune.h"
+#include "memguard/web.h"
 
 #endif

@@ -13,6 +13,7 @@
 #include "memguard/leak.h"
 #include "memguard/level.h"
 #include "memguard/manager.h"
+#include "memguard/metrics.h"
 #include "memguard/monitor.h"
 #include "memguard/optimize.h"
 #include "memguard/pause.h"

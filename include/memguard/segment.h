@@ -310,6 +310,14 @@ MG_API mg_status mg_segment_open(mg_segment **out, const char *path,
 /** The same for bytes in memory [borrowed until the close]. */
 MG_API mg_status mg_segment_open_bytes(mg_segment **out, const void *bytes,
                                        size_t count, mg_error *err);
+/** Opens what this process shows of itself, whether others can see it or not: where
+ *  no file can be made (segment_enabled is off, no tmpfs, no room), the running
+ *  monitors write to memory of this process instead. A copy of this moment:
+ *  mg_segment_read() and the others give the same each time. While no monitor runs
+ *  it is the last one's, or else has a sample of the process alone, without limits.
+ *  Its process is alive. Any thread.
+ *  @param out [owned] @return MG_OK, MG_ENOMEM. */
+MG_API mg_status mg_segment_open_own(mg_segment **out, mg_error *err);
 /** NULL allowed. */
 MG_API void mg_segment_close(mg_segment *segment);
 

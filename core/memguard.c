@@ -14,6 +14,7 @@
 #include "tune_heap.c"
 #include "tune_roll.c"
 #include "advice.c"
+#include "recycle.c"
 #include "history.c"
 #include "census.c"
 #include "census_name.c"

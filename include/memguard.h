@@ -20,6 +20,7 @@
 #include "memguard/policy.h"
 #include "memguard/pool.h"
 #include "memguard/process.h"
+#include "memguard/recycle.h"
 #include "memguard/resource.h"
 #include "memguard/sample.h"
 #include "memguard/segment.h"

@@ -2479,6 +2479,23 @@ export const decide: {
     due(view: { nowMs: number; load: number | null; expectedMs: number; isWorth: boolean }): boolean;
   };
   /**
+   * When a worker of a service should make room for a new one: once its resident set was
+   * over the limit in every reading of the last sustainMs (30 000) and spread (0 to 1,
+   * each worker's own; 0) of jitterMs (30 000) more, and it is minAgeMs (60 000) old.
+   * Times are 0 to one day. @throws {MemguardError} TYPE, RANGE.
+   */
+  Recycle: new (options: {
+    limitBytes: number;
+    sustainMs?: number;
+    jitterMs?: number;
+    minAgeMs?: number;
+    spread?: number;
+    nowMs?: number;
+  }) => {
+    /** Takes in a reading. @param rssBytes null: unknown. */
+    offer(rssBytes: number | null, nowMs: number): 'keep' | 'over' | 'due';
+  };
+  /**
    * How large V8's spaces should be.
    * @throws {MemguardError} TYPE, RANGE.
    */

@@ -247,6 +247,25 @@ class Optimizer {
   }
 }
 
+/** When a worker of a service should make room for a new one; see recycle.h. */
+class Recycle {
+  #state = new Float64Array(9);
+  #reading = new Float64Array(2);
+
+  constructor({ limitBytes, sustainMs = 30000, jitterMs = 30000, minAgeMs = 60000, spread = 0, nowMs = 0 } = {}) {
+    const given = { limitBytes, sustainMs, jitterMs, minAgeMs, spread, nowMs };
+    this.#state.set(Object.entries(given).map(([name, value]) => known(value, name)));
+    native.recycleInit(this.#state);
+  }
+
+  /** Takes in a reading. @param rssBytes null: unknown. @returns "keep", "over", "due" */
+  offer(rssBytes, nowMs) {
+    this.#reading[0] = known(rssBytes, 'rssBytes');
+    this.#reading[1] = known(nowMs, 'nowMs');
+    return named(native.recycleNames, native.recycleOffer(this.#state, this.#reading));
+  }
+}
+
 const { freedBytes, strategyFor, strategyPlan } = optimize;
 
 /** What grew between two tables of [name, count, bytes], the one that grew most first.
@@ -260,6 +279,7 @@ module.exports = {
   LevelTracker,
   Optimizer,
   Policy,
+  Recycle,
   budgetBytes,
   bufferFlushAt,
   bufferSizeNext,

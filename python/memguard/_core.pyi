@@ -10,6 +10,7 @@ from memguard._core_census import census_is_alone as census_is_alone
 from memguard._core_census import census_referrers as census_referrers
 from memguard._core_decide import LevelTracker as LevelTracker
 from memguard._core_decide import Policy as Policy
+from memguard._core_decide import Recycle as Recycle
 from memguard._core_decide import Tuner as Tuner
 from memguard._core_encoding import decode_base64 as decode_base64
 from memguard._core_encoding import encode_base64 as encode_base64

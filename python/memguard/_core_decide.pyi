@@ -53,6 +53,21 @@ class Policy:
     def is_unreclaimable(self) -> bool:
         """Whether it has given up collecting."""
 
+class Recycle:
+    """Base of memguard.decide.Recycle."""
+
+    def __new__(
+        cls,
+        limit_bytes: int,
+        sustain_ms: float,
+        jitter_ms: float,
+        min_age_ms: float,
+        spread: float,
+        now_ms: float,
+    ) -> Self: ...
+    def offer(self, rss_bytes: int | None, now_ms: float, /) -> str:
+        """Takes in a reading; the verdict."""
+
 class Tuner:
     """Base of memguard.decide.Tuner."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LevelTracker",
     "Optimizer",
+    "Recycle",
     "buffer_flush_at",
     "buffer_size_next",
     "census_difference",
@@ -272,6 +273,33 @@ class Optimizer:
     def state(self) -> dict[str, float]:
         """Statistics and mode, as numbers by name."""
         return self._optimizer.state
+
+
+class Recycle(_core.Recycle):
+    """When a worker of a service should make room for a new one: once its resident
+    set was over the limit in every reading of the last `sustain_ms` and
+    `spread` (0 to 1, each worker's own) of `jitter_ms` more, and it is
+    `min_age_ms` old.
+
+    offer(rss_bytes, now_ms) takes in a reading (None: unknown) and returns "keep",
+    "over" (not for long enough) or "due". Times are in ms from any monotonic
+    origin.
+    """
+
+    def __new__(
+        cls,
+        limit_bytes: int,
+        *,
+        sustain_ms: float = 30_000,
+        jitter_ms: float = 30_000,
+        min_age_ms: float = 60_000,
+        spread: float = 0,
+        now_ms: float = 0,
+    ) -> Self:
+        """One that begins at `now_ms`. Times are 0 to one day. Raises RangeError."""
+        return super().__new__(
+            cls, limit_bytes, sustain_ms, jitter_ms, min_age_ms, spread, now_ms
+        )
 
 
 def _laps_of(view: Mapping[str, Any]) -> Any:

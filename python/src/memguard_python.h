@@ -439,6 +439,10 @@ void mgpy_detectors_collected(mgpy_state *state, uint64_t took_ns);
 /** In a forked child. */
 void mgpy_detectors_after_fork(mgpy_state *state);
 
+/* ---- recycle.c ---------------------------------------------------------- */
+
+int mgpy_add_recycle(PyObject *module, mgpy_state *state);
+
 /* ---- optimize.c --------------------------------------------------------- */
 
 int mgpy_add_optimize(PyObject *module, mgpy_state *state);

@@ -192,3 +192,19 @@ describe('census.json', () => {
     found.forEach((figures, index) => within(figures[4], row.expect[index][4], 1e-12));
   });
 });
+
+describe('recycle.json', () => {
+  const optionsOf = ({ limit_bytes: limitBytes, sustain_ms: sustainMs, jitter_ms: jitterMs, min_age_ms: minAgeMs, spread }) =>
+    ({ limitBytes, sustainMs, jitterMs, minAgeMs, spread });
+
+  test.each(rowsOf('recycle.json'))('%s', (_, row) => {
+    if (row.error !== undefined) {
+      const error = thrown(() => new decide.Recycle(optionsOf(row.options)));
+      expect([error.code, error.message]).toEqual(['ERR_MEMGUARD_RANGE', row.error]);
+      return;
+    }
+    const worker = new decide.Recycle({ ...optionsOf(row.options), nowMs: row.born_ms });
+    const seen = row.steps.map(([nowMs, rssBytes]) => [nowMs, rssBytes, worker.offer(rssBytes, nowMs)]);
+    expect(seen).toEqual(row.steps);
+  });
+});

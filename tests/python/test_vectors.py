@@ -197,3 +197,14 @@ def test_census(row: dict[str, Any]) -> None:
         tuple(figures[:4]) for figures in row["expect"]
     ]
     assert shares == pytest.approx([e[4] for e in row["expect"]], abs=1e-12)
+
+
+@rows("recycle.json")
+def test_recycle(row: dict[str, Any]) -> None:
+    if "error" in row:
+        with pytest.raises(memguard.RangeError, match=re.escape(row["error"])):
+            decide.Recycle(**row["options"])
+        return
+    worker = decide.Recycle(**row["options"], now_ms=row["born_ms"])
+    for now_ms, rss_bytes, verdict in row["steps"]:
+        assert worker.offer(rss_bytes, now_ms) == verdict, now_ms

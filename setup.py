@@ -1,5 +1,6 @@
 """Builds memguard._core: python/src/*.c plus the core as one file; and the memguard
-tool, where the libraries that it alone needs are there.
+tool, where the libraries that it alone needs are there. The core holds the web page,
+which is made where npm's uPlot is there and goes into the sdist as it was made.
 
 Everything that does not depend on the machine stands in pyproject.toml. The
 environment variable MEMGUARD_WERROR=1 makes the project's warnings errors.
@@ -16,6 +17,7 @@ from glob import glob
 from pathlib import Path
 
 from setuptools import Command, Extension, setup
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow"]
@@ -52,6 +54,24 @@ def warning_flags() -> list[str]:
     return [*WARNINGS, "-Werror", f"-isystem{sysconfig.get_path('include')}"]
 
 
+def web_page() -> str:
+    """The folder of the header that holds the web page: made now, or that of the
+    sdist."""
+    made = "build/web/web_assets.h"
+    command = [sys.executable, "core/web/embed.py", made]
+    done = subprocess.run(command, check=False).returncode
+    if done not in (0, NO_UPLOT):
+        raise SystemExit("memguard: making the web page failed")
+    if done == NO_UPLOT and not Path("core/web/web_assets.h").exists():
+        sys.stderr.write(
+            "memguard: built without its web page, which needs npm's uplot\n"
+        )
+    return "build/web" if done == 0 else "core/web"
+
+
+NO_UPLOT = 3  # as in core/web/embed.py
+WEB_PAGE = web_page()
+WEB_ASSETS = Path(WEB_PAGE, "web_assets.h")
 MACROS = [
     ("MG_STATIC", "1"),
     ("_GNU_SOURCE", "1"),
@@ -109,7 +129,7 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
 
     def _compile(self, target: Path, words: list[str], quietly: bool = False) -> bool:
         macros = [f"-D{name}={value}" for name, value in MACROS]
-        flags = ["-std=c11", "-O2", "-Iinclude", "-Icore", *macros]
+        flags = ["-std=c11", "-O2", "-Iinclude", "-Icore", f"-I{WEB_PAGE}", *macros]
         libraries = [*TOOL_LIBRARIES, "-lpthread", "-ldl", "-lm"]
         command = [*compiler(), *flags, *words, "-o", str(target), *libraries]
         done = subprocess.run(command, check=not quietly, capture_output=quietly)
@@ -122,6 +142,15 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
             return self._compile(Path(folder, "p"), [str(probe)], quietly=True)
 
 
+class SourceDist(sdist):  # type: ignore[misc] # setuptools tells no types here
+    """Takes the web page along: whoever builds from it needs no npm."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        if WEB_ASSETS.exists():
+            shutil.copyfile(WEB_ASSETS, Path(base_dir, "core/web/web_assets.h"))
+
+
 core = Extension(
     "memguard._core",
     sources=[*sorted(glob("python/src/*.c")), "core/memguard.c"],
@@ -130,8 +159,9 @@ core = Extension(
         name
         for pattern in ("core/**/*.[ch]", "include/**/*.h", "python/src/*.h")
         for name in sorted(glob(pattern, recursive=True))
-    ],
-    include_dirs=["include", "core"],
+    ]
+    + [str(WEB_ASSETS)] * WEB_ASSETS.exists(),
+    include_dirs=["include", "core", WEB_PAGE],
     define_macros=MACROS,
     extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", *warning_flags()],
     libraries=["pthread", "dl", "m"],
@@ -142,5 +172,5 @@ setup(
     ext_modules=[core],
     scripts=["memguard"],  # what BuildTool makes
     data_files=[("share/man/man1", ["core/cli/memguard.1"])],
-    cmdclass={"build_scripts": BuildTool},
+    cmdclass={"build_scripts": BuildTool, "sdist": SourceDist},
 )

@@ -52,6 +52,7 @@
 #include "control.c"
 #include "control_frame.c"
 #include "control_ask.c"
+#include "web_asset.c"
 #include "pool_class.c"
 #include "pool_span.c"
 #include "pool_depot.c"

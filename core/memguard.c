@@ -48,6 +48,7 @@
 #include "segment_life.c"
 #include "segment_read.c"
 #include "segment_reap.c"
+#include "segment_alert.c"
 #include "postmortem.c"
 #include "control.c"
 #include "control_frame.c"

@@ -8,8 +8,9 @@
 #include "memguard/segment.h"
 #include "os.h"
 
-_Static_assert(sizeof(mg_segment_layout) == 131072, "layout of version 1");
-_Static_assert(sizeof(mg_segment_header) == 800, "layout of version 1");
+_Static_assert(sizeof(mg_segment_layout) == 139360, "layout of version 2");
+_Static_assert(sizeof(mg_segment_header) == 800, "layout of version 2");
+_Static_assert(sizeof(mg_alert) == 256, "layout of version 2");
 _Static_assert(offsetof(mg_segment_layout, second) % 8 == 0, "aligned");
 
 /* What the published things begin with: number, then check. */
@@ -98,6 +99,11 @@ struct mg_segment {
 /** Takes a descriptor, also on failure. As mg_segment_open(). */
 mg_status mg__segment_open_file(mg_segment *out, mg__file file,
                                 mg_error *err);
+
+/** Reads the two halves, `bytes` each, of a part at `at`; tries again where both are
+ *  torn. @return the half that is current, or -1. */
+int mg__segment_halves(mg_segment *segment, void *halves, size_t bytes,
+                       size_t at);
 
 /* ---- segment_reap.c ----------------------------------------------------- */
 

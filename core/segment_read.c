@@ -265,6 +265,17 @@ static int read_newer(const void *halves, size_t bytes, bool *out_is_empty) {
   return newer;
 }
 
+int mg__segment_halves(mg_segment *s, void *halves, size_t bytes, size_t at) {
+  bool is_empty = false;
+  int newer = -1;
+
+  for (int i = 0; i < READ_TRIES && newer < 0 && !is_empty; i++) {
+    if (!read_bytes(s, halves, 2 * bytes, at)) return -1;
+    newer = read_newer(halves, bytes, &is_empty);
+  }
+  return newer;
+}
+
 static void read_sample(const mg_segment_now *now, mg_sample *out) {
   uint32_t known = sizeof(mg_reading) / sizeof(uint64_t);
 
@@ -435,12 +446,10 @@ size_t mg_segment_notes(mg_segment *s, mg_segment_note *out, size_t max) {
 
 void mg_segment_read_types(mg_segment *s, mg_segment_types *out) {
   mg_segment_types half[2];
-  bool is_empty;
-  int newer = -1;
+  int newer = mg__segment_halves(s, half, sizeof *half,
+                                 offsetof(mg_segment_layout, types));
 
   memset(out, 0, sizeof *out);
-  if (read_bytes(s, half, sizeof half, offsetof(mg_segment_layout, types)))
-    newer = read_newer(half, sizeof *half, &is_empty);
   if (newer < 0) return;
   *out = half[newer];
   out->count = read_held(out->count, MG_SEGMENT_TYPES + 1, MG_SEGMENT_TYPES);

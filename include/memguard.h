@@ -3,6 +3,7 @@
 #define MEMGUARD_H
 
 #include "memguard/advice.h"
+#include "memguard/alert.h"
 #include "memguard/base.h"
 #include "memguard/buffer.h"
 #include "memguard/census.h"

@@ -9,7 +9,7 @@
  *   socket     the same name and ".sock", see control.h
  *   service-*  what the recorders of dead processes added up to, see below
  *
- * Layout, version 1. All numbers are little-endian (a machine that is not does
+ * Layout, version 2. All numbers are little-endian (a machine that is not does
  * not publish) and naturally aligned; texts are UTF-8, NUL-terminated, cut off
  * where they do not fit.
  *
@@ -25,6 +25,7 @@
  *   second     ring of points, one a second at most
  *   minute     ring of points, the highest of each minute
  *   gc_bucket  histogram of pauses by kind: buckets of pause.h
+ *   alerts[2]  as now: the alerts that fire, and those that did
  *
  * What changes as a whole has a sequence number and a check value in its first 16
  * bytes: check = mg_segment_check(whole, bytes). A reader copies first and then
@@ -49,6 +50,7 @@
 #ifndef MEMGUARD_SEGMENT_H
 #define MEMGUARD_SEGMENT_H
 
+#include "memguard/alert.h"
 #include "memguard/pause.h"
 #include "memguard/reclaim.h"
 #include "memguard/sample.h"
@@ -58,7 +60,7 @@ extern "C" {
 #endif
 
 #define MG_SEGMENT_MAGIC "MGSEG\r\n\x1a" /* 8 bytes, without a NUL */
-#define MG_SEGMENT_VERSION 1u
+#define MG_SEGMENT_VERSION 2u
 #define MG_SEGMENT_BYTE_ORDER 0x01020304u
 
 #define MG_SEGMENT_SECONDS 600u
@@ -66,6 +68,7 @@ extern "C" {
 #define MG_SEGMENT_GC_EVENTS 256u
 #define MG_SEGMENT_NOTES 64u
 #define MG_SEGMENT_TYPES 16u
+#define MG_SEGMENT_ALERTS 16u
 #define MG_SEGMENT_READINGS 32u /* room; `readings` says how many are written */
 #define MG_SEGMENT_BUCKETS 384u /* of one histogram */
 
@@ -226,6 +229,17 @@ typedef struct mg_segment_types {
   mg_segment_type type[MG_SEGMENT_TYPES]; /* what grew most comes first */
 } mg_segment_types;
 
+/** Alerts of all monitors of the process. Where MG_SEGMENT_ALERTS are not enough, a
+ *  resolved one goes first, then the oldest of the least severe; both are counted. */
+typedef struct mg_segment_alerts {
+  uint64_t number, check;
+  uint64_t unix_ms;  /* when that changed last */
+  uint64_t fired;    /* alerts so far */
+  uint64_t evicted;  /* of them, no longer here */
+  uint32_t count, active; /* how many are below, and of these fire */
+  mg_alert alert[MG_SEGMENT_ALERTS]; /* what changed last comes first */
+} mg_segment_alerts;
+
 typedef struct mg_segment_layout {
   mg_segment_header header;
   mg_segment_life life;
@@ -238,6 +252,7 @@ typedef struct mg_segment_layout {
   mg_segment_point second[MG_SEGMENT_SECONDS];
   mg_segment_point minute[MG_SEGMENT_MINUTES];
   uint32_t gc_bucket[MG_PAUSE_KINDS][MG_SEGMENT_BUCKETS];
+  mg_segment_alerts alerts[2];
 } mg_segment_layout;
 
 /** Check value of a whole of `bytes` (a multiple of 8) whose second word is its
@@ -355,6 +370,10 @@ MG_API size_t mg_segment_notes(mg_segment *segment, mg_segment_note *out,
                                size_t max);
 /** `out->count` is 0 if nobody said. */
 MG_API void mg_segment_read_types(mg_segment *segment, mg_segment_types *out);
+/** `out->count` is 0 if there was none. Enumerations hold known values only, texts
+ *  end inside their fields. */
+MG_API void mg_segment_read_alerts(mg_segment *segment,
+                                   mg_segment_alerts *out);
 /** Pauses of one kind; MG_PAUSE_KINDS: of all but the phases. */
 MG_API void mg_segment_gc_stats(mg_segment *segment, uint32_t kind,
                                 mg_pause_stats *out);

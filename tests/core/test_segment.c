@@ -326,7 +326,7 @@ static void child_full(void *ctx) {
   (void)ctx;
   signal(SIGXFSZ, SIG_IGN);
   CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-  child_meets_problem("cannot keep 131072 bytes");
+  child_meets_problem("cannot keep 139360 bytes");
   CHECK(count_files("") == 0);
 }
 

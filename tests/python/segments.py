@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "build/libmemguard.so"
 
-BYTES = 131072
+BYTES = 139360
 NOW, GROUP, GC, TYPES = 864, 1680, 2480, 2992
 NOTE, GC_EVENT, SECOND, MINUTE = 6144, 19968, 34304, 87104
 RINGS = {  # offset, slots, bytes of one

@@ -272,6 +272,7 @@ napi_status mgn_segment_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_sample_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_recycle_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_trend_define(napi_env env, napi_value exports, void *data);
+napi_status mgn_web_define(napi_env env, napi_value exports, void *data);
 
 /** Hooks of mg_resources with an mgn_manager; see resource.c. */
 extern const mg_resource_hooks mgn_resource_hooks;

@@ -1,7 +1,5 @@
 /* Files of the web page: found by their exact path, whole, and nothing else. */
-#include <string.h>
-
-#include "test.h"
+#include "support.h"
 #include "web_asset.h"
 
 static const mg__web_file *asset(const char *path) {

@@ -1,5 +1,9 @@
-/* web_asset.c - finds a file of the web page. */
-#include "web_asset.h"
+/* web_asset.c - the files of the dashboard, as bytes inside the library.
+ *
+ * core/web/embed.py makes web_assets.h of core/web/ and of npm's uPlot when the
+ * core is built, or the sdist brings it along. Without it (uPlot is needed for
+ * development only) the dashboard is left out; everything else is as it was. */
+#include "memguard/web.h"
 
 #include <string.h>
 
@@ -10,16 +14,12 @@
 #endif
 
 #ifndef WEB_ASSETS
-#define WEB_ASSETS 0
-static const mg__web_file web_assets[1];
+#define WEB_ASSETS 0u
+static const mg_web_file web_assets[1] = {{NULL, NULL, NULL, NULL, 0}};
 #endif
 
-const mg__web_file *mg__web_asset(const char *path, size_t path_bytes) {
+const mg_web_file *mg_web_asset(const char *name) {
   for (size_t i = 0; i < WEB_ASSETS; i++)
-    if (strlen(web_assets[i].path) == path_bytes &&
-        memcmp(web_assets[i].path, path, path_bytes) == 0)
-      return &web_assets[i];
+    if (strcmp(web_assets[i].name, name) == 0) return &web_assets[i];
   return NULL;
 }
-
-bool mg__web_has_page(void) { return WEB_ASSETS > 0; }

@@ -26,44 +26,35 @@ TYPES = {
 LINE_BYTES = 20
 HEAD = """/* web_assets.h - made by core/web/embed.py of core/web/ and uPlot. Do not edit.
  *
- * uPlot: its licence is the file /assets/uplot-licence.txt below. */
+ * uPlot: its licence is the file uplot-licence.txt below. */
 """
 
 
 def sources(uplot: Path) -> dict[str, Path]:
-    """The files by the path they are served under."""
-    found = {
-        f"/assets/{file.name}": file
-        for file in sorted(PAGE.iterdir())
-        if file.suffix in TYPES and file.name != "index.html"
-    }
+    """The files by the name they are served under."""
     return {
-        "/": PAGE / "index.html",
-        **found,
-        "/assets/uplot.js": uplot / "dist" / "uPlot.iife.min.js",
-        "/assets/uplot.css": uplot / "dist" / "uPlot.min.css",
-        "/assets/uplot-licence.txt": uplot / "LICENSE",
+        "index.html": PAGE / "index.html",
+        **{file.name: file for file in sorted(PAGE.iterdir()) if file.suffix in TYPES},
+        "uplot.js": uplot / "dist" / "uPlot.iife.min.js",
+        "uplot.css": uplot / "dist" / "uPlot.min.css",
+        "uplot-licence.txt": uplot / "LICENSE",
     }
-
-
-def content_type(path: str) -> str:
-    return TYPES[Path(path).suffix or ".html"]
 
 
 def lines(files: dict[str, Path]) -> Iterator[str]:
     rows = []
-    for number, (path, file) in enumerate(files.items()):
+    for number, (served, file) in enumerate(files.items()):
         content = file.read_bytes()
         etag = hashlib.sha256(content).hexdigest()[:16]
         name = f"web_asset_{number}"
-        yield f"static const unsigned char {name}[{len(content)}] = {{ /* {path} */\n"
+        yield f"static const unsigned char {name}[{len(content)}] = {{ /* {served} */\n"
         for at in range(0, len(content), LINE_BYTES):
             yield ",".join(map(str, content[at : at + LINE_BYTES])) + ",\n"
         yield "};\n"
-        texts = f'"{path}", "{content_type(path)}", "\\"{etag}\\""'
-        rows.append(f"  {{{texts}, {name}, sizeof {name}}},\n")
+        texts = f'"{served}", "{TYPES[Path(served).suffix]}", "\\"{etag}\\""'
+        rows.append(f"  {{{texts}, (const char *){name}, sizeof {name}}},\n")
     yield f"#define WEB_ASSETS {len(rows)}u\n"
-    yield "static const mg__web_file web_assets[WEB_ASSETS] = {\n"
+    yield "static const mg_web_file web_assets[WEB_ASSETS] = {\n"
     yield from rows
     yield "};\n"
 

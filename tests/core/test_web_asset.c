@@ -1,19 +1,15 @@
-/* Files of the web page: found by their exact path, whole, and nothing else. */
-#include "support.h"
-#include "web_asset.h"
+/* Files of the dashboard: found by their exact name, whole, and nothing else. */
+#include <string.h>
 
-static const mg__web_file *asset(const char *path) {
-  return mg__web_asset(path, strlen(path));
-}
+#include "support.h"
 
 static void test_page_is_built_in(void **state) {
-  const mg__web_file *page = asset("/");
+  const mg_web_file *page = mg_web_asset("index.html");
 
   (void)state;
-  assert_true(mg__web_has_page());
   assert_non_null(page);
-  assert_string_equal(page->content_type, "text/html; charset=utf-8");
-  assert_true(page->byte_count > 15);
+  assert_string_equal(page->type, "text/html; charset=utf-8");
+  assert_true(page->count > 15);
   assert_memory_equal(page->bytes, "<!doctype html>", 15);
   assert_int_equal(page->etag[0], '"');
   assert_int_equal(strlen(page->etag), 18);
@@ -21,41 +17,38 @@ static void test_page_is_built_in(void **state) {
 
 static void test_types(void **state) {
   static const char *const row[][2] = {
-      {"/assets/app.js", "text/javascript; charset=utf-8"},
-      {"/assets/style.css", "text/css; charset=utf-8"},
-      {"/assets/favicon.svg", "image/svg+xml"},
-      {"/assets/uplot.js", "text/javascript; charset=utf-8"},
-      {"/assets/uplot.css", "text/css; charset=utf-8"},
-      {"/assets/uplot-licence.txt", "text/plain; charset=utf-8"},
+      {"app.js", "text/javascript; charset=utf-8"},
+      {"style.css", "text/css; charset=utf-8"},
+      {"favicon.svg", "image/svg+xml"},
+      {"uplot.js", "text/javascript; charset=utf-8"},
+      {"uplot.css", "text/css; charset=utf-8"},
+      {"uplot-licence.txt", "text/plain; charset=utf-8"},
   };
 
   (void)state;
   for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-    const mg__web_file *file = asset(row[i][0]);
+    const mg_web_file *file = mg_web_asset(row[i][0]);
     assert_non_null(file);
-    assert_string_equal(file->path, row[i][0]);
-    assert_string_equal(file->content_type, row[i][1]);
-    assert_true(file->byte_count > 100);
+    assert_string_equal(file->name, row[i][0]);
+    assert_string_equal(file->type, row[i][1]);
+    assert_true(file->count > 100);
   }
 }
 
 static void test_etags_tell_files_apart(void **state) {
   (void)state;
-  assert_string_not_equal(asset("/")->etag, asset("/assets/uplot.js")->etag);
+  assert_string_not_equal(mg_web_asset("index.html")->etag, mg_web_asset("uplot.js")->etag);
 }
 
 static void test_nothing_else_is_found(void **state) {
   static const char *const path[] = {
-      "",          "/assets",           "/assets/",
-      "/assets/x", "/index.html",       "/assets/index.html",
-      "//",        "/assets/../",       "/assets/embed.py",
-      "/assets/%61pp.js", "/assets/APP.JS", "/assets/app.js/",
+      "",    "/",        "index",  "/index.html", "assets/app.js", "app.jsx",
+      "..",  "embed.py", "APP.JS", "app.js/",     "%61pp.js",      "./app.js",
   };
 
   (void)state;
   for (size_t i = 0; i < sizeof path / sizeof *path; i++)
-    assert_null(asset(path[i]));
-  assert_null(mg__web_asset("/assets/app.js", 5));
+    assert_null(mg_web_asset(path[i]));
 }
 
 int main(void) {

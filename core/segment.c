@@ -38,6 +38,20 @@ void mg__segment_write(void *out, void *whole, size_t bytes) {
 
 /* ---- samples; the sampler thread ---------------------------------------- */
 
+/* The water marks as mg_segment_life has them. */
+static uint64_t segment_marks(const mg_config *config) {
+  static const mg_config_id ids[MG_SEGMENT_MARKS] = {
+      [MG_SEGMENT_LOW_WATER] = MG_CONFIG_LOW_WATER_MARK,
+      [MG_SEGMENT_HIGH_WATER] = MG_CONFIG_HIGH_WATER_MARK,
+      [MG_SEGMENT_ALERT_AT] = MG_CONFIG_ALERT_THRESHOLD,
+      [MG_SEGMENT_FORCE_AT] = MG_CONFIG_FORCE_GC_THRESHOLD};
+  uint64_t marks = 0;
+
+  for (int i = 0; i < MG_SEGMENT_MARKS; i++)
+    marks |= (uint64_t)(mg_config_get(config, ids[i]) * 100 + 0.5) << 16 * i;
+  return marks;
+}
+
 void mg__segment_offer(const mg_config *config, const mg_sample *sample,
                        uint64_t live_bytes, double due_ms) {
   if (mg_config_get(config, MG_CONFIG_ENABLED) == 0 ||
@@ -53,6 +67,7 @@ void mg__segment_offer(const mg_config *config, const mg_sample *sample,
     mg__self.sample.reading.heap_used_bytes = live_bytes;
   mg__self.max_memory_mb = mg_config_get(config, MG_CONFIG_MAX_MEMORY_MB);
   mg__self.max_heap_mb = mg_config_get(config, MG_CONFIG_MAX_HEAP_MB);
+  mg__self.marks = segment_marks(config);
 }
 
 static void segment_fill_now(mg_segment_now *now, const mg_sample *s) {
@@ -143,6 +158,7 @@ void mg__segment_publish(void) {
       &mg__self.unix_offset_ns,
       (int64_t)(s->unix_ms * SEGMENT_NS_PER_MS) - (int64_t)s->clock_ns,
       memory_order_relaxed);
+  __atomic_store_n(&map->life.marks, mg__self.marks, __ATOMIC_RELAXED);
   __atomic_store_n(&map->life.next_unix_ms,
                    s->unix_ms + (uint64_t)mg__self.interval_ms,
                    __ATOMIC_RELAXED);

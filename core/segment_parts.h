@@ -59,6 +59,7 @@ typedef struct mg__publisher {
   /* The sampler thread's. */
   mg_sample sample; /* of this pass; number 0: none */
   double max_memory_mb, max_heap_mb, interval_ms;
+  uint64_t marks;
   bool is_wanted;
   uint32_t phase_kinds; /* of the open file */
   uint64_t number, second_number, minute_number, group_number;

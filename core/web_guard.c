@@ -71,7 +71,7 @@ mg_status mg_web_find_token(char out[MG_WEB_TOKEN_MAX + 1], const char *path,
 }
 
 /* In a time that depends on the length of what was given alone. */
-static bool guard_is_token(const mg_web *web, mg__span given) {
+static bool guard_is_token(const mg_web *web, mg__slice given) {
   size_t length = strlen(web->token);
   unsigned char differs = given.bytes != length;
 
@@ -87,7 +87,7 @@ bool mg_web_is_loopback(const char *address) {
   char rest;
 
   if (strcmp(address, "::1") == 0 ||
-      mg__span_is(mg__span_of(address), "localhost"))
+      mg__slice_is(mg__slice_of(address), "localhost"))
     return true;
   return strspn(address, "0123456789.") == strlen(address) &&
          sscanf(address, "%3u.%3u.%3u.%3u%c", &part[0], &part[1], &part[2],
@@ -95,24 +95,24 @@ bool mg_web_is_loopback(const char *address) {
          part[0] == 127 && part[1] < 256 && part[2] < 256 && part[3] < 256;
 }
 
-static bool guard_knows_host(const mg_web *web, mg__span name) {
+static bool guard_knows_host(const mg_web *web, mg__slice name) {
   static const char *const own[] = {"localhost", "127.0.0.1", "[::1]"};
 
   for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-    if (mg__span_is(name, own[i])) return true;
+    if (mg__slice_is(name, own[i])) return true;
   for (size_t i = 0; i < web->host_count; i++)
-    if (mg__span_is(name, web->host[i])) return true;
+    if (mg__slice_is(name, web->host[i])) return true;
   return web->has_any_host;
 }
 
 /* Whether an origin is that of the host itself. */
-static bool guard_is_same(mg__span origin, mg__span host) {
+static bool guard_is_same(mg__slice origin, mg__slice host) {
   static const char *const schemes[] = {"http://", "https://"};
 
   for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
     size_t length = strlen(schemes[i]);
-    mg__span scheme = {origin.at, length};
-    if (origin.bytes != length + host.bytes || !mg__span_is(scheme, schemes[i]))
+    mg__slice scheme = {origin.at, length};
+    if (origin.bytes != length + host.bytes || !mg__slice_is(scheme, schemes[i]))
       continue;
     for (size_t k = 0; k < host.bytes; k++)
       if (mg__config_lower(origin.at[length + k]) !=
@@ -126,8 +126,8 @@ static bool guard_is_same(mg__span origin, mg__span host) {
 bool mg__web_admits_site(const mg_web *web, const mg_web_request *request,
                          mg_web_job *out) {
   size_t hosts, origins;
-  mg__span host = mg__web_header(request, "host", &hosts), name;
-  mg__span origin = mg__web_header(request, "origin", &origins);
+  mg__slice host = mg__web_header(request, "host", &hosts), name;
+  mg__slice origin = mg__web_header(request, "origin", &origins);
 
   if (hosts != 1) {
     mg__web_error(&out->response, 400, out->is_head,
@@ -154,13 +154,13 @@ bool mg__web_admits_site(const mg_web *web, const mg_web_request *request,
 
 static bool guard_has_token(const mg_web *web, const mg_web_request *request) {
   size_t count;
-  mg__span value = mg__web_header(request, "authorization", &count);
-  mg__span scheme = {value.at, 7};
+  mg__slice value = mg__web_header(request, "authorization", &count);
+  mg__slice scheme = {value.at, 7};
 
-  if (count != 1 || value.bytes < 7 || !mg__span_is(scheme, "bearer "))
+  if (count != 1 || value.bytes < 7 || !mg__slice_is(scheme, "bearer "))
     return false;
-  value = (mg__span){value.at + 7, value.bytes - 7};
-  return guard_is_token(web, mg__span_trim(value));
+  value = (mg__slice){value.at + 7, value.bytes - 7};
+  return guard_is_token(web, mg__slice_trim(value));
 }
 
 bool mg__web_admits_user(const mg_web *web, const mg_web_request *request,
@@ -183,7 +183,7 @@ bool mg__web_admits_user(const mg_web *web, const mg_web_request *request,
     return false;
   }
   if (is_write &&
-      !mg__span_is(mg__web_header(request, "x-memguard", NULL), "1")) {
+      !mg__slice_is(mg__web_header(request, "x-memguard", NULL), "1")) {
     mg__web_error(&out->response, 403, out->is_head,
                   "header X-Memguard is missing or wrong, allowed: 1");
     return false;

@@ -3,6 +3,7 @@
 #define MG_CORE_WEB_PARTS_H
 
 #include "json.h"
+#include "memguard/metrics.h"
 #include "memguard/web.h"
 
 #define MG__WEB_HOST_BYTES 128u
@@ -18,10 +19,10 @@ struct mg_web {
 };
 
 /** A part of a text. */
-typedef struct mg__span {
+typedef struct mg__slice {
   const char *at;
   size_t bytes;
-} mg__span;
+} mg__slice;
 
 /* ---- web_response.c ------------------------------------------------------- */
 
@@ -40,22 +41,22 @@ void mg__web_error(mg_web_response *out, uint32_t status, bool is_head,
 
 /* ---- web_request.c -------------------------------------------------------- */
 
-mg__span mg__span_of(const char *text);
+mg__slice mg__slice_of(const char *text);
 /** Without spaces and tabs at both ends. */
-mg__span mg__span_trim(mg__span span);
+mg__slice mg__slice_trim(mg__slice span);
 /** ASCII, in any case. */
-bool mg__span_is(mg__span span, const char *text);
+bool mg__slice_is(mg__slice span, const char *text);
 /** Finds a header. @return its value, trimmed; `at` is NULL if there is none.
  *  @param out_count [may be NULL] how many lines of that name there are. */
-mg__span mg__web_header(const mg_web_request *request, const char *name,
+mg__slice mg__web_header(const mg_web_request *request, const char *name,
                         size_t *out_count);
 /** The name of a Host header; `at` is NULL if it is none. */
-mg__span mg__web_host_name(mg__span host);
+mg__slice mg__web_host_name(mg__slice host);
 /** Whether an Accept header prefers OpenMetrics to plain text. */
 bool mg__web_prefers_openmetrics(const mg_web_request *request);
 /** Reads the query into the job, as far as its route has such keys.
  *  @return false: `err` says what is wrong. */
-bool mg__web_read_query(mg_web_job *job, mg__span query, mg_error *err);
+bool mg__web_read_query(mg_web_job *job, mg__slice query, mg_error *err);
 
 /* ---- web_guard.c ---------------------------------------------------------- */
 
@@ -71,6 +72,11 @@ bool mg__web_admits_write(mg_web *web, double clock_ms, mg_web_job *out);
 
 void mg__web_write_process(mg__json *json, const char *key,
                            const mg_metrics_process *process);
+/** The alerts that fire, of one kind or (-1) of all. */
+void mg__web_write_active(mg__json *json, const char *key,
+                          const mg_segment_alerts *alerts, int kind);
+/** Whether it is live, at level normal and without a warning. */
+bool mg__web_is_well(const mg_metrics_process *process, uint64_t unix_ms);
 /** Whether its sampler is as punctual as it said. */
 bool mg__web_is_live(const mg_metrics_process *process, uint64_t unix_ms);
 

@@ -8,15 +8,15 @@
 #define REQUEST_NUMBER_MAX 9007199254740991u /* what JavaScript counts to */
 #define REQUEST_SHOWN 60                     /* of a foreign text in an error */
 
-/* ---- spans ------------------------------------------------------------------- */
+/* ---- slices ------------------------------------------------------------------ */
 
-mg__span mg__span_of(const char *text) {
-  return (mg__span){text, strlen(text)};
+mg__slice mg__slice_of(const char *text) {
+  return (mg__slice){text, strlen(text)};
 }
 
 static bool request_is_space(char c) { return c == ' ' || c == '\t'; }
 
-mg__span mg__span_trim(mg__span span) {
+mg__slice mg__slice_trim(mg__slice span) {
   while (span.bytes > 0 && request_is_space(span.at[0])) {
     span.at++;
     span.bytes--;
@@ -26,7 +26,7 @@ mg__span mg__span_trim(mg__span span) {
   return span;
 }
 
-bool mg__span_is(mg__span span, const char *text) {
+bool mg__slice_is(mg__slice span, const char *text) {
   for (size_t i = 0; i < span.bytes; i++)
     if (text[i] == '\0' ||
         mg__config_lower(span.at[i]) != mg__config_lower(text[i]))
@@ -35,10 +35,10 @@ bool mg__span_is(mg__span span, const char *text) {
 }
 
 /* Takes what comes before `separator` off the front; all if there is none. */
-static mg__span request_next(mg__span *rest, char separator) {
+static mg__slice request_next(mg__slice *rest, char separator) {
   const char *found =
       rest->bytes == 0 ? NULL : memchr(rest->at, separator, rest->bytes);
-  mg__span part = *rest;
+  mg__slice part = *rest;
 
   if (found != NULL) part.bytes = (size_t)(found - rest->at);
   rest->at += part.bytes;
@@ -52,29 +52,29 @@ static mg__span request_next(mg__span *rest, char separator) {
 
 /* ---- headers ------------------------------------------------------------------ */
 
-mg__span mg__web_header(const mg_web_request *request, const char *name,
+mg__slice mg__web_header(const mg_web_request *request, const char *name,
                         size_t *out_count) {
-  mg__span value = {NULL, 0};
+  mg__slice value = {NULL, 0};
   size_t count = 0;
 
   for (size_t i = 0; i < request->header_count; i++) {
     const mg_web_header *header = &request->header[i];
-    if (!mg__span_is(mg__span_of(header->name), name)) continue;
-    if (count++ == 0) value = mg__span_trim(mg__span_of(header->value));
+    if (!mg__slice_is(mg__slice_of(header->name), name)) continue;
+    if (count++ == 0) value = mg__slice_trim(mg__slice_of(header->value));
   }
   if (out_count != NULL) *out_count = count;
   return value;
 }
 
-static bool request_is_port(mg__span port) {
+static bool request_is_port(mg__slice port) {
   for (size_t i = 0; i < port.bytes; i++)
     if (port.at[i] < '0' || port.at[i] > '9') return false;
   return port.bytes <= 5;
 }
 
-mg__span mg__web_host_name(mg__span host) {
-  const mg__span none = {NULL, 0};
-  mg__span name = host, rest;
+mg__slice mg__web_host_name(mg__slice host) {
+  const mg__slice none = {NULL, 0};
+  mg__slice name = host, rest;
   const char *end;
 
   if (host.bytes == 0) return none;
@@ -84,17 +84,17 @@ mg__span mg__web_host_name(mg__span host) {
     end++;
   }
   if (end != NULL) name.bytes = (size_t)(end - host.at);
-  rest = (mg__span){host.at + name.bytes, host.bytes - name.bytes};
+  rest = (mg__slice){host.at + name.bytes, host.bytes - name.bytes};
   if (rest.bytes == 0) return name;
   if (rest.at[0] != ':') return none;
-  rest = (mg__span){rest.at + 1, rest.bytes - 1};
+  rest = (mg__slice){rest.at + 1, rest.bytes - 1};
   return request_is_port(rest) ? name : none;
 }
 
 /* The weight of a media range in thousandths: "text/plain; q=0.5" is 500. */
-static uint32_t request_weight(mg__span parameters) {
+static uint32_t request_weight(mg__slice parameters) {
   while (parameters.bytes > 0) {
-    mg__span part = mg__span_trim(request_next(&parameters, ';'));
+    mg__slice part = mg__slice_trim(request_next(&parameters, ';'));
     uint32_t weight = 0, unit = 1000;
     if (part.bytes < 3 || (part.at[0] != 'q' && part.at[0] != 'Q') ||
         part.at[1] != '=')
@@ -115,16 +115,16 @@ bool mg__web_prefers_openmetrics(const mg_web_request *request) {
   uint32_t openmetrics = 0, plain = 0, weight;
 
   for (size_t i = 0; i < request->header_count; i++) {
-    mg__span rest = mg__span_of(request->header[i].value);
-    if (!mg__span_is(mg__span_of(request->header[i].name), "accept")) continue;
+    mg__slice rest = mg__slice_of(request->header[i].value);
+    if (!mg__slice_is(mg__slice_of(request->header[i].name), "accept")) continue;
     while (rest.bytes > 0) {
-      mg__span range = request_next(&rest, ',');
-      mg__span type = mg__span_trim(request_next(&range, ';'));
+      mg__slice range = request_next(&rest, ',');
+      mg__slice type = mg__slice_trim(request_next(&range, ';'));
       weight = request_weight(range);
-      if (mg__span_is(type, "application/openmetrics-text") &&
+      if (mg__slice_is(type, "application/openmetrics-text") &&
           weight > openmetrics)
         openmetrics = weight;
-      if (mg__span_is(type, "text/plain") && weight > plain) plain = weight;
+      if (mg__slice_is(type, "text/plain") && weight > plain) plain = weight;
     }
   }
   return openmetrics > 0 && openmetrics >= plain;
@@ -144,7 +144,7 @@ static const char *const request_keys[REQUEST_KEYS] = {"pid", "ring",
                                                        "since_unix_ms", "max"};
 
 /* Digits and nothing else: query values need no decoding. */
-static bool request_number(mg__span text, uint64_t min, uint64_t max,
+static bool request_number(mg__slice text, uint64_t min, uint64_t max,
                            uint64_t *out) {
   uint64_t value = 0;
 
@@ -157,11 +157,11 @@ static bool request_number(mg__span text, uint64_t min, uint64_t max,
   return value >= min && value <= max;
 }
 
-static int request_shown(mg__span text) {
+static int request_shown(mg__slice text) {
   return text.bytes < REQUEST_SHOWN ? (int)text.bytes : REQUEST_SHOWN;
 }
 
-static bool request_set_number(mg__span key, mg__span text, uint64_t min,
+static bool request_set_number(mg__slice key, mg__slice text, uint64_t min,
                                uint64_t max, uint64_t *out, mg_error *err) {
   if (request_number(text, min, max, out)) return true;
   mg__fail(err, MG_ERANGE,
@@ -171,18 +171,18 @@ static bool request_set_number(mg__span key, mg__span text, uint64_t min,
   return false;
 }
 
-static bool request_set_ring(mg_web_job *job, mg__span text, mg_error *err) {
-  bool by_minute = mg__span_is(text, "minute");
+static bool request_set_ring(mg_web_job *job, mg__slice text, mg_error *err) {
+  bool by_minute = mg__slice_is(text, "minute");
 
   job->ring = by_minute ? MG_SEGMENT_BY_MINUTE : MG_SEGMENT_BY_SECOND;
-  if (by_minute || mg__span_is(text, "second")) return true;
+  if (by_minute || mg__slice_is(text, "second")) return true;
   mg__fail(err, MG_EINVAL, "query ring is \"%.*s\", allowed: second, minute",
            request_shown(text), text.at);
   return false;
 }
 
-static bool request_set(mg_web_job *job, request_key which, mg__span key,
-                        mg__span text, mg_error *err) {
+static bool request_set(mg_web_job *job, request_key which, mg__slice key,
+                        mg__slice text, mg_error *err) {
   uint64_t number = 0;
   bool is_good;
 
@@ -205,20 +205,20 @@ static bool request_set(mg_web_job *job, request_key which, mg__span key,
 }
 
 /* The key of a route; of all but the history that is the pid alone. */
-static request_key request_find(const mg_web_job *job, mg__span key) {
+static request_key request_find(const mg_web_job *job, mg__slice key) {
   for (int i = 0; i < REQUEST_KEYS; i++)
     if ((i == REQUEST_PID || job->route == MG_WEB_HISTORY) &&
-        mg__span_is(key, request_keys[i]))
+        mg__slice_is(key, request_keys[i]))
       return (request_key)i;
   return REQUEST_KEYS;
 }
 
-bool mg__web_read_query(mg_web_job *job, mg__span query, mg_error *err) {
+bool mg__web_read_query(mg_web_job *job, mg__slice query, mg_error *err) {
   uint32_t seen = 0;
 
   job->max = MG_SEGMENT_SECONDS;
   while (query.bytes > 0) {
-    mg__span text = request_next(&query, '&'), key = request_next(&text, '=');
+    mg__slice text = request_next(&query, '&'), key = request_next(&text, '=');
     request_key which = request_find(job, key);
     if (which == REQUEST_KEYS) {
       mg__fail(err, MG_EKEY, "query has the key \"%.*s\", allowed: %s",

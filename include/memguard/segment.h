@@ -129,8 +129,18 @@ typedef struct mg_segment_life {
   uint64_t next_unix_ms;      /* when the next one is due at the latest */
   uint64_t oom_kills;  /* of its control group, when last read; or MG_ABSENT */
   uint64_t ended_unix_ms;     /* when it left RUNNING; 0 while it runs */
-  uint64_t reserved[3];
+  uint64_t reserved[2];
+  uint64_t marks; /* mg_segment_mark: 16 bits each, in hundredths of a percent */
 } mg_segment_life;
+
+/** Settings that usage is judged by, the lowest bits first. */
+typedef enum mg_segment_mark {
+  MG_SEGMENT_LOW_WATER,
+  MG_SEGMENT_HIGH_WATER,
+  MG_SEGMENT_ALERT_AT,
+  MG_SEGMENT_FORCE_AT,
+  MG_SEGMENT_MARKS
+} mg_segment_mark;
 
 /** Where OOM kills of its control group are counted. */
 typedef struct mg_segment_group {
@@ -344,6 +354,7 @@ typedef struct mg_segment_view {
   mg_segment_state state;
   bool is_folded;
   uint64_t heartbeat_unix_ms, next_unix_ms, ended_unix_ms, oom_kills;
+  double mark_percent[MG_SEGMENT_MARKS]; /* by mg_segment_mark; 0: not said */
   mg_sample sample;    /* number 0: none yet */
   mg_segment_now now;  /* what else came with it */
   mg_segment_gc gc[MG_PAUSE_KINDS];
@@ -354,6 +365,15 @@ typedef struct mg_segment_view {
  *  MG_ESYS. */
 MG_API mg_status mg_segment_read(mg_segment *segment, mg_segment_view *out,
                                  mg_error *err);
+
+/** What a view comes to. Pure.
+ *  limit   of its domain, that usage is judged by; MG_ABSENT if there is none
+ *  native  resident memory beside the heap: what native code, buffers and the
+ *          program's own code take; MG_ABSENT if unknown
+ *  pause   the last one, in ms; NaN without one */
+MG_API uint64_t mg_segment_limit_bytes(const mg_segment_view *view);
+MG_API uint64_t mg_segment_native_bytes(const mg_segment_view *view);
+MG_API double mg_segment_last_pause_ms(const mg_segment_view *view);
 
 typedef enum mg_segment_ring {
   MG_SEGMENT_BY_SECOND,

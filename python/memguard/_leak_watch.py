@@ -6,11 +6,16 @@ from memguard import _core, _log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from memguard._leak_detector import LeakDetector
     from memguard.buffer import BufferManager
     from memguard.tuning import GCTuner
+
+    class Ticker(Protocol):
+        """Whoever wants to be called regularly."""
+
+        def _tick(self) -> None: ...
 
 
 class Watching(_core.Monitor):
@@ -23,6 +28,7 @@ class Watching(_core.Monitor):
     def _set_up_watch(self) -> None:
         self._detector: LeakDetector | None = None
         self._ticks: dict[str, float] = {}
+        self._tickers: tuple[Ticker, ...] = ()
 
     def _want_tick(self, who: str, every_ms: float) -> None:
         """Has _tick() called at least that often; 0: `who` needs none."""
@@ -37,6 +43,19 @@ class Watching(_core.Monitor):
             self._tuner._tick()
         if self._detector is not None:
             self._detector._tick()
+        for ticker in self._tickers:
+            ticker._tick()
+
+    def _add_ticker(self, ticker: Ticker, every_ms: float) -> None:
+        """Has ticker._tick() called at least that often, while samples are taken. It
+        must not raise."""
+        self._tickers = (*self._tickers, ticker)
+        self._want_tick(f"ticker {id(ticker)}", every_ms)
+
+    def _remove_ticker(self, ticker: Ticker) -> None:
+        self._tickers = tuple(one for one in self._tickers if one is not ticker)
+        if self._ticks.pop(f"ticker {id(ticker)}", 0) and not self.closed:
+            self._want_tick("ticker", 0.0)
 
     def _tell_problem(self) -> None:
         """Says why the tool cannot see this process, once."""

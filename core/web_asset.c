@@ -19,7 +19,9 @@ static const mg_web_file web_assets[1] = {{NULL, NULL, NULL, NULL, 0}};
 #endif
 
 const mg_web_file *mg_web_asset(const char *name) {
-  for (size_t i = 0; i < WEB_ASSETS; i++)
+  size_t count = WEB_ASSETS;
+
+  for (size_t i = 0; i < count; i++)
     if (strcmp(web_assets[i].name, name) == 0) return &web_assets[i];
   return NULL;
 }

@@ -80,6 +80,7 @@ MACROS = [
 TOOL_LIBRARIES = ["-lcjson", "-lyaml", "-lncursesw", "-ltinfo"]
 TOOL_PROBE = """
 #include <cjson/cJSON.h>
+#include <microhttpd.h>
 #include <ncurses.h>
 #include <yaml.h>
 int main(void) { return cJSON_Version() == 0 || yaml_get_version_string() == 0; }
@@ -120,8 +121,9 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
             return
         if not self._can_build():
             sys.stderr.write(
-                "memguard: built without the memguard tool, which needs cJSON, libyaml "
-                "and ncursesw (Debian: libcjson-dev libyaml-dev libncurses-dev)\n"
+                "memguard: built without the memguard tool, which needs cJSON, libyaml, "
+                "ncursesw and libmicrohttpd (Debian: libcjson-dev libyaml-dev "
+                "libncurses-dev libmicrohttpd-dev)\n"
             )
             return
         sources = [*glob("core/cli/*.c"), "core/memguard.c"]

@@ -91,6 +91,17 @@ typedef enum cli_exit {
   X(stress, "stress", "call a function for hours and judge its memory",        \
     "[--hours H] [--time-scale K] (MODULE:FUNCTION | FILE.js)",                \
     "memguard stress --hours 8 --time-scale 480 app.jobs:handle")              \
+  X(exporter, "exporter", "serve metrics, API and dashboard of all processes",  \
+    "[--listen ADDRESS:PORT | --unix PATH] [--token-file FILE]\n"               \
+    "             [--read-token] [--allow-remote] [--allow-host NAME]...\n"     \
+    "             [--ready-below PERCENT]",                                     \
+    "memguard exporter\n"                                                      \
+    "memguard exporter --listen 0.0.0.0:9479 --allow-remote --token-file FILE") \
+  X(rules, "rules", "print alerting rules for Prometheus",                      \
+    "[--group NAME]... [--rss MB] [--label NAME=VALUE]...\n"                    \
+    "             [--runbook URL]",                                             \
+    "memguard rules > memguard.rules.yml\n"                                    \
+    "memguard rules --group memguard-leaks --label team=core")                 \
   X(check_config, "check-config", "check a configuration file",                \
     "FILE [--profile NAME] [--json]\n"                                          \
     "             --keys [--json]",                                            \

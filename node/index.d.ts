@@ -16,6 +16,7 @@
  */
 
 import { EventEmitter } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 
 /** Version of the native library, e.g. "0.1.0". */
 export const version: string;
@@ -2614,6 +2615,209 @@ export const decide: {
   sampleDueMs(usage: number, ratePerMs: number, longestMs: number): number;
 };
 
+// --- HTTP -----------------------------------------------------------------------
+
+/**
+ * Who may use the site of this process, and how long. The site shows this process and
+ * no other:
+ *
+ * | Path | |
+ * |---|---|
+ * | `GET /` | dashboard |
+ * | `GET /metrics` | Prometheus text, or OpenMetrics by `Accept` |
+ * | `GET /livez`, `/readyz`, `/health` | health |
+ * | `GET /api/v1/processes` | this process |
+ * | `GET /api/v1/memory/stats`, `history`, `alerts`, `optimizations`, `leaks`, `config` | JSON |
+ * | `PUT /api/v1/memory/config` | changes settings, all or none |
+ * | `POST /api/v1/memory/gc` | collects: `{}` or `{"kind": "young" \| "full" \| "release"}` |
+ * | `POST /api/v1/memory/optimize` | optimizes, answers the report |
+ *
+ * Errors are `{"error": "..."}` with the right status. `POST` and `PUT` need a token:
+ * `Authorization: Bearer TOKEN` and `X-Memguard: 1`; without a token they are refused.
+ * A body has at most 64 KiB. What is asked of a request that is broken off may still
+ * be done; nothing of a refused one is.
+ */
+export interface WebOptions {
+  /**
+   * 16 to 256 visible ASCII characters; `null`: none, whatever the environment says.
+   * Default: the first line of `tokenFile`, else the variable `MEMGUARD_WEB_TOKEN`,
+   * else the first line of the file that `MEMGUARD_WEB_TOKEN_FILE` names, else none.
+   */
+  token?: string | null;
+  /** A file with the token. Not together with `token`. */
+  tokenFile?: string;
+  /** Whether `GET` needs the token as well. Default false. */
+  readNeedsToken?: boolean;
+  /**
+   * Names that the header `Host` may have besides `localhost`, `127.0.0.1` and `[::1]`,
+   * without port, at most 16; `"*"`: any, for a program that checks `Host` itself.
+   */
+  allowedHosts?: readonly string[];
+  /** `POST` and `PUT` a minute, of all clients together, 1 to 1 000 000. Default 60. */
+  writesPerMinute?: number;
+  /** `/readyz` fails from this usage of the limit on, 0 to 100 percent. Default 0: never. */
+  readyBelowPercent?: number;
+  /** Seconds in which a body has to come, 0 to 3600. Default 10. */
+  bodyTimeout?: number;
+  /** Seconds in which a client has to take a response, 0 to 3600. Default 30. */
+  responseTimeout?: number;
+}
+
+/** What {@link middleware} and {@link fastifyPlugin} take. */
+export interface MiddlewareOptions extends WebOptions {
+  /**
+   * Where the site stands, e.g. "/memguard", if the framework does not cut that off:
+   * plain http. Default "". For Fastify it is the prefix of the plugin.
+   */
+  prefix?: string;
+}
+
+/** As of plain http, Connect and Express. `next` is called for paths that are not the site's. */
+export type WebMiddleware = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  next?: (error?: unknown) => void,
+) => void;
+
+/**
+ * The site of this process for a server that the program has:
+ * `http.createServer(middleware())`, `app.use('/memguard', middleware())`. A body that
+ * `express.json()` has read already is taken from `request.body`.
+ *
+ * Neither throws nor rejects for a request. Has no handle, no timer and no listener
+ * outside of requests. In a Worker it serves that Worker's monitor and the readings of
+ * its process.
+ * @throws MemguardError INVALID, TYPE, RANGE, CONFLICT for a bad option; SYSTEM for a
+ * `tokenFile` that cannot be read.
+ */
+export function middleware(options?: MiddlewareOptions): WebMiddleware;
+
+/** The part of a Fastify instance that {@link fastifyPlugin} uses. */
+export interface FastifyLike {
+  readonly prefix: string;
+  all(path: string, handler: (request: any, reply: any) => unknown): unknown;
+  addContentTypeParser(
+    type: string,
+    parser: (request: any, payload: any, done: (error: Error | null, body?: any) => void) => void,
+  ): unknown;
+  removeAllContentTypeParsers(): unknown;
+}
+
+/**
+ * The same as a plugin of Fastify 4 and 5, in a context of its own:
+ * `fastify.register(fastifyPlugin, { prefix: '/memguard', token })`. Bad options make
+ * `register()` fail.
+ */
+export function fastifyPlugin(
+  fastify: FastifyLike,
+  options: MiddlewareOptions,
+  done: (error?: Error) => void,
+): void;
+
+/** What {@link serve} takes. */
+export interface ServeOptions extends WebOptions {
+  /** Default "127.0.0.1". Another than a loopback address needs `allowRemote` and a token. */
+  host?: string;
+  /** 0 to 65535; default 0: any that is free, see {@link WebServer.address}. */
+  port?: number;
+  /** Whether `host` may be an address that others reach. `GET` needs the token then. */
+  allowRemote?: boolean;
+  /** The server closes when this manager is cleaned up or closed. */
+  manager?: ResourceManager;
+}
+
+/** A server of {@link serve}. It keeps no process alive, unless ref() is called. */
+export class WebServer {
+  private constructor();
+  /** Both `null` once it is closed. */
+  readonly address: { host: string | null; port: number | null };
+  /** Of the dashboard, e.g. "http://127.0.0.1:43211/"; `null` once it is closed. */
+  readonly url: string | null;
+  readonly isClosed: boolean;
+  /** From now on it keeps the process alive. */
+  ref(): this;
+  unref(): this;
+  /** Answers what is under way for up to a second, then cuts. Repeating it is fine. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves the site of this process by a server of its own. At most 128 connections, of
+ * which idle ones give way; 20 s for a request. In a cluster each worker needs a port of
+ * its own, because each shows itself.
+ * @throws MemguardError as of {@link middleware}, as a rejection; INVALID for a `host`
+ * without what it needs; SYSTEM where it cannot listen.
+ */
+export function serve(options?: ServeOptions): Promise<WebServer>;
+
+// --- Bridges ----------------------------------------------------------------------
+
+/** The part of a Registry of prom-client or @prometheus-io/client that is used. */
+export interface PromRegistryLike {
+  registerMetric(metric: any): void;
+  getSingleMetric(name: string): unknown;
+  removeSingleMetric(name: string): void;
+}
+
+export interface PromClientOptions {
+  /** Goes before each name: "node_" makes "node_memguard_...". Default "". */
+  prefix?: string;
+  /**
+   * Whether `process_open_fds` is registered too. Default false: the default metrics of
+   * the library have it, and fail where the name is taken.
+   */
+  processOpenFds?: boolean;
+}
+
+export interface PromClientBridge {
+  /** Names that were registered. */
+  readonly names: string[];
+  /** Names that were not, and why. */
+  readonly skipped: { name: string; reason: string }[];
+  readonly isRegistered: boolean;
+  /** Takes them out again. Repeating it is fine. */
+  unregister(): void;
+}
+
+/**
+ * Puts memguard's metrics into a registry that the program has. They are read when the
+ * registry is; a monitor that does not run has none. Each sample is labelled with pid,
+ * program and runtime, so that the registries of a cluster add up to one. Names that are
+ * taken are left out, see {@link PromClientBridge.skipped}. A second call gives the same
+ * bridge.
+ * @throws MemguardError TYPE, INVALID for bad arguments; CONFLICT for a second call with
+ * other options.
+ */
+export function registerPromClient(registry: PromRegistryLike, options?: PromClientOptions): PromClientBridge;
+
+/** The part of a MeterProvider of OpenTelemetry that is used. */
+export interface MeterProviderLike {
+  getMeter(name: string, version?: string): any;
+}
+
+export interface OpenTelemetryBridge {
+  readonly isRegistered: boolean;
+  /** Observes no more. Repeating it is fine. */
+  unregister(): void;
+}
+
+/**
+ * Makes instruments of OpenTelemetry, read when a reader collects: by the semantic
+ * conventions `process.memory.usage`, `process.memory.virtual`, `process.cpu.time`,
+ * `process.thread.count`, `process.unix.file_descriptor.count`, `process.paging.faults`,
+ * `process.context_switches`, `process.uptime`, `v8js.memory.heap.used`,
+ * `v8js.memory.heap.space.size`, `.available_size`, `.physical_size` and
+ * `v8js.gc.duration` (as many collections as there were since the call, with the same
+ * sum; the single ones as exact as the buckets of `memguard_gc_pause_seconds`), and
+ * `memguard.memory.usage`, `.limit`, `.level`, `memguard.reclaim.rounds`, `.freed`,
+ * `memguard.alerts`. What needs a monitor is there while one runs. A second call gives
+ * the same bridge.
+ * @param source default: the global provider of `@opentelemetry/api`, which has to be
+ * set before.
+ * @throws MemguardError TYPE for something else, ABSENT without `@opentelemetry/api`.
+ */
+export function registerOpenTelemetry(source?: MeterProviderLike | object): OpenTelemetryBridge;
+
 declare const memguard: {
   BufferManager: typeof BufferManager;
   FdWatch: typeof FdWatch;
@@ -2645,14 +2849,19 @@ declare const memguard: {
   decide: typeof decide;
   encoding: typeof encoding;
   errorCodes: typeof errorCodes;
+  fastifyPlugin: typeof fastifyPlugin;
   leak: typeof leak;
   loadConfig: typeof loadConfig;
+  middleware: typeof middleware;
   poolStats: typeof poolStats;
   processInfo: typeof processInfo;
   registerCache: typeof registerCache;
+  registerOpenTelemetry: typeof registerOpenTelemetry;
   registerPool: typeof registerPool;
+  registerPromClient: typeof registerPromClient;
   rssBytes: typeof rssBytes;
   serializers: typeof serializers;
+  serve: typeof serve;
   sharedPool: typeof sharedPool;
   transports: typeof transports;
   version: string;

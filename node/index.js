@@ -64,9 +64,14 @@ for (const [name, file] of Object.entries({
   adviseNodeOptions: 'tuning',
   adviseWorker: 'tuning',
   cacheStats: 'caches',
+  fastifyPlugin: 'web',
+  middleware: 'web',
   poolStats: 'caches',
   registerCache: 'caches',
+  registerOpenTelemetry: 'bridges/open_telemetry',
   registerPool: 'caches',
+  registerPromClient: 'bridges/prom_client',
+  serve: 'web_server',
   sharedPool: 'memory_pool',
 })) {
   Object.defineProperty(module.exports, name, { enumerable: true, get: () => require(`./lib/${file}`)[name] });

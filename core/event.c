@@ -14,6 +14,10 @@ const char *mg_event_name(mg_event_kind kind) {
   return (unsigned)kind < MG_EVENTS ? names[kind] : "unknown";
 }
 
+static _Atomic uint64_t event_lost_total;
+
+uint64_t mg__events_lost(void) { return atomic_load(&event_lost_total); }
+
 /* ---- queue ------------------------------------------------------------- */
 
 mg_status mg__events_open(mg__events *out, mg_error *err) {
@@ -73,6 +77,7 @@ void mg__events_push(mg__events *events, const mg_event *event) {
     events->first = (events->first + 1) % MG_EVENT_QUEUE;
     events->count--;
     events->lost++;
+    atomic_fetch_add(&event_lost_total, 1);
   }
   *event_at(events, events->count++) = *event;
 }

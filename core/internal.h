@@ -94,6 +94,8 @@ void mg__events_close(mg__events *events);
 void mg__events_push(mg__events *events, const mg_event *event);
 bool mg__events_pop(mg__events *events, mg_event *out);
 void mg__events_clear(mg__events *events);
+/** Lost by all queues of the process so far. */
+uint64_t mg__events_lost(void);
 
 /* ---- counter.c --------------------------------------------------------- */
 
@@ -206,6 +208,12 @@ void mg__segment_rest(void);
 void mg__segment_before_fork(void);
 void mg__segment_after_fork(void);
 void mg__segment_after_fork_in_child(void);
+
+/* ---- metrics.c ---------------------------------------------------------- */
+
+/** Connections in use of all pools; MG_ABSENT while none was ever counted. */
+uint64_t mg__connections_read(void);
+void mg__connections_after_fork_in_child(void);
 
 /* ---- reclaim.c --------------------------------------------------------- */
 

@@ -19,6 +19,8 @@
 /** Wall clock, milliseconds since 1970. */
 uint64_t mg__os_unix_ms(void);
 void mg__os_sleep_ms(double ms);
+/** CPU time of the process, or of the calling thread, in microseconds. */
+uint64_t mg__os_cpu_us(bool of_thread);
 
 typedef struct mg__mutex {
   pthread_mutex_t native;
@@ -369,6 +371,10 @@ typedef struct mg__os_shared {
  *  process does the same), MG_ESYS. */
 mg_status mg__os_shared_make(mg__os_shared *shared, const char *path,
                              size_t bytes, mg_error *err);
+/** Maps memory of this process alone there instead, zeroed; the file that was left
+ *  can still be resumed. @return MG_OK, MG_ENOMEM. */
+mg_status mg__os_shared_keep(mg__os_shared *shared, size_t bytes,
+                             mg_error *err);
 /** Gives it its name. @return as above; then nothing of it is left. */
 mg_status mg__os_shared_show(mg__os_shared *shared, const char *path,
                              mg_error *err);

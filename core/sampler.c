@@ -72,6 +72,8 @@ static void sampler_read(mg_reading *out) {
 
   mg_reading_init(out);
   if (os != NULL) mg__os_read(os, out);
+  out->cpu_us = mg__os_cpu_us(false);
+  out->active_connections = mg__connections_read();
 }
 
 /* ---- sampler thread ---------------------------------------------------- */

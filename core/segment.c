@@ -29,11 +29,22 @@ _Static_assert(SEGMENT_READINGS <= MG_SEGMENT_READINGS,
 mg__publisher mg__self = {.tick_lock = MG__MUTEX_INIT,
                           .lock = MG__MUTEX_INIT};
 
+/* Word by word, for those in this process who read while it is written. */
+static void segment_store(void *out, const void *whole, size_t bytes) {
+  const char *from = whole;
+  uint64_t *to = out, word;
+
+  for (size_t i = 0; i < bytes / sizeof word; i++) {
+    memcpy(&word, from + i * sizeof word, sizeof word);
+    __atomic_store_n(&to[i], word, __ATOMIC_RELAXED);
+  }
+}
+
 void mg__segment_write(void *out, void *whole, size_t bytes) {
   uint64_t check = mg_segment_check(whole, bytes);
 
   memcpy((char *)whole + sizeof(uint64_t), &check, sizeof check);
-  memcpy(out, whole, bytes);
+  segment_store(out, whole, bytes);
 }
 
 /* ---- samples; the sampler thread ---------------------------------------- */
@@ -54,10 +65,10 @@ static uint64_t segment_marks(const mg_config *config) {
 
 void mg__segment_offer(const mg_config *config, const mg_sample *sample,
                        uint64_t live_bytes, double due_ms) {
-  if (mg_config_get(config, MG_CONFIG_ENABLED) == 0 ||
-      mg_config_get(config, MG_CONFIG_SEGMENT_ENABLED) == 0)
-    return;
+  if (mg_config_get(config, MG_CONFIG_ENABLED) == 0) return;
   mg__self.is_wanted = true;
+  mg__self.is_file_wanted |=
+      mg_config_get(config, MG_CONFIG_SEGMENT_ENABLED) != 0;
   if (due_ms < mg__self.interval_ms || mg__self.sample.number == 0)
     mg__self.interval_ms = due_ms;
   if (mg__self.sample.number != 0 && sample->usage <= mg__self.sample.usage)
@@ -145,6 +156,19 @@ static void segment_record(mg_segment_layout *map, const mg_sample *s) {
                 &point, sizeof point);
 }
 
+/* Of all threads that sampled: each has a clock of its own. */
+static void segment_show_cost(mg_segment_layout *map) {
+  uint64_t cpu_us = mg__os_cpu_us(true);
+
+  if (cpu_us < mg__self.thread_cpu_us) mg__self.thread_cpu_us = 0;
+  mg__self.own_cpu_us += cpu_us - mg__self.thread_cpu_us;
+  mg__self.thread_cpu_us = cpu_us;
+  __atomic_store_n(&map->life.own_cpu_us, mg__self.own_cpu_us,
+                   __ATOMIC_RELAXED);
+  __atomic_store_n(&map->life.events_lost, mg__events_lost(),
+                   __ATOMIC_RELAXED);
+}
+
 void mg__segment_publish(void) {
   mg_segment_layout *map = mg__segment_map();
   const mg_sample *s = &mg__self.sample;
@@ -154,6 +178,7 @@ void mg__segment_publish(void) {
   segment_fill_now(&now, s);
   mg__segment_write(&map->now[now.number % 2], &now, sizeof now);
   segment_record(map, s);
+  segment_show_cost(map);
   atomic_store_explicit(
       &mg__self.unix_offset_ns,
       (int64_t)(s->unix_ms * SEGMENT_NS_PER_MS) - (int64_t)s->clock_ns,
@@ -166,7 +191,7 @@ void mg__segment_publish(void) {
 }
 
 void mg__segment_begin_pass(void) {
-  mg__self.is_wanted = false;
+  mg__self.is_wanted = mg__self.is_file_wanted = false;
   mg__self.sample.number = 0;
 }
 
@@ -183,16 +208,6 @@ static void segment_raise(uint64_t *most, uint64_t value) {
 
 static void segment_add(uint64_t *total, uint64_t value) {
   if (value != MG_ABSENT) __atomic_fetch_add(total, value, __ATOMIC_RELAXED);
-}
-
-static void segment_store_event(mg_segment_gc_event *out,
-                                const mg_segment_gc_event *event) {
-  uint64_t word[sizeof *event / sizeof(uint64_t)];
-  uint64_t *to = (uint64_t *)(void *)out;
-
-  memcpy(word, event, sizeof word);
-  for (size_t i = 0; i < sizeof word / sizeof *word; i++)
-    __atomic_store_n(&to[i], word[i], __ATOMIC_RELAXED);
 }
 
 void mg_segment_note_gc(const mg_pause *pause) {
@@ -215,8 +230,8 @@ void mg_segment_note_gc(const mg_pause *pause) {
   event.number = atomic_fetch_add_explicit(&mg__self.gc_number, 1,
                                            memory_order_relaxed) + 1;
   event.check = mg_segment_check(&event, sizeof event);
-  segment_store_event(&map->gc_event[event.number % MG_SEGMENT_GC_EVENTS],
-                      &event);
+  segment_store(&map->gc_event[event.number % MG_SEGMENT_GC_EVENTS], &event,
+                sizeof event);
   __atomic_fetch_add(&map->gc_bucket[kind][mg__pause_bucket(pause->wall_ns)],
                      1u, __ATOMIC_RELAXED);
   segment_add(&gc->wall_ns, pause->wall_ns);

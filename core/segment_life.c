@@ -41,8 +41,8 @@ mg_status mg_segment_describe(const mg_segment_identity *who, mg_error *err) {
   return MG_OK;
 }
 
-static void own_fill_header(mg_segment_header *h,
-                                const mg__os_identity *who) {
+void mg__segment_fill_header(mg_segment_header *h,
+                             const mg__os_identity *who) {
   const mg__segment_texts *t = &mg__self.texts;
 
   memcpy(h->magic, MG_SEGMENT_MAGIC, sizeof h->magic);
@@ -55,6 +55,7 @@ static void own_fill_header(mg_segment_header *h,
   h->pid_namespace = who->pid_namespace;
   h->start_time = who->start_time;
   h->opened_unix_ms = mg__os_unix_ms();
+  h->opened_cpu_us = mg__os_cpu_us(false);
   h->argv_hash = who->argv_hash;
   memcpy(h->boot_id, who->boot_id, sizeof h->boot_id);
   memcpy(h->runtime, t->runtime, sizeof h->runtime);
@@ -71,6 +72,8 @@ static void own_fill_header(mg_segment_header *h,
 /* ---- opening; the lock is held ------------------------------------------ */
 
 static void own_begin(mg_segment_layout *map) {
+  const uint64_t now_ms = mg__os_unix_ms();
+
   mg__self.note_number = mg__self.types_number = 0;
   mg__self.number = mg__self.second_number = mg__self.minute_number = 0;
   mg__self.group_number = mg__self.last_round = mg__self.last_round_ms = 0;
@@ -82,8 +85,9 @@ static void own_begin(mg_segment_layout *map) {
   atomic_store(&mg__self.rounds, 0);
   atomic_store(&mg__self.freed_bytes, 0);
   atomic_store(&mg__self.alerts, 0);
-  map->life.oom_kills = MG_ABSENT;
-  map->life.heartbeat_unix_ms = map->life.next_unix_ms = mg__os_unix_ms();
+  __atomic_store_n(&map->life.oom_kills, MG_ABSENT, __ATOMIC_RELAXED);
+  __atomic_store_n(&map->life.heartbeat_unix_ms, now_ms, __ATOMIC_RELAXED);
+  __atomic_store_n(&map->life.next_unix_ms, now_ms, __ATOMIC_RELAXED);
 }
 
 /* The path of a file for this process, and its directory. */
@@ -114,7 +118,7 @@ static mg_status own_make(const mg__os_identity *who, mg_error *err) {
   st = mg__os_shared_make(&mg__self.shared, mg__self.path, sizeof *map, err);
   if (st != MG_OK) return st;
   map = mg__self.shared.map;
-  own_fill_header(&map->header, who);
+  mg__segment_fill_header(&map->header, who);
   own_begin(map);
   return mg__os_shared_show(&mg__self.shared, mg__self.path, err);
 }
@@ -141,6 +145,23 @@ static mg_status own_open(mg_error *err) {
   map = mg__self.shared.map;
   __atomic_store_n(&map->life.ended_unix_ms, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&map->life.state, MG_SEGMENT_RUNNING, __ATOMIC_RELEASE);
+  mg__self.is_shared = true;
+  atomic_store_explicit(&mg__self.map, map, memory_order_release);
+  return MG_OK;
+}
+
+/* Where there is no file: for readers in this process alone. */
+static mg_status own_keep(mg_error *err) {
+  mg__os_identity who;
+  mg_segment_layout *map;
+  mg_status st = mg__os_shared_keep(&mg__self.shared, sizeof *map, err);
+
+  if (st != MG_OK) return st;
+  map = mg__self.shared.map;
+  mg__self.is_shared = false;
+  mg__os_identify(&who);
+  mg__segment_fill_header(&map->header, &who);
+  own_begin(map);
   atomic_store_explicit(&mg__self.map, map, memory_order_release);
   return MG_OK;
 }
@@ -166,12 +187,17 @@ size_t mg_segment_path(char *out, size_t out_bytes) {
 
   if (out_bytes == 0) return 0;
   mg__lock(&mg__self.lock);
-  if (mg__segment_map() != NULL) length = strlen(mg__self.path);
+  if (mg__segment_map() != NULL && mg__self.is_shared)
+    length = strlen(mg__self.path);
   if (length >= out_bytes) length = 0;
   memcpy(out, mg__self.path, length);
   mg__unlock(&mg__self.lock);
   out[length] = '\0';
   return length;
+}
+
+static bool own_has_file(void) {
+  return mg__segment_map() != NULL && mg__self.is_shared;
 }
 
 /* ---- watching; the sampler thread, no lock is held ----------------------- */
@@ -242,15 +268,30 @@ static void own_reap(double now_ms) {
   mg__self.reaper = NULL;
 }
 
-static void own_try_open(double now_ms) {
+/* Shows a file or, where that cannot be, keeps the same in memory of our own. The
+ * lock is held. @return whether there is something new to write to. */
+static bool own_open_or_keep(double now_ms) {
+  const mg_segment_layout *map = mg__segment_map();
   mg_error err = MG_ERROR_INIT;
 
-  mg__lock(&mg__self.lock);
-  if (own_open(&err) != MG_OK) {
+  if (mg__self.is_file_wanted && now_ms >= mg__self.open_due_ms) {
+    if (own_open(&err) == MG_OK) return true;
     own_note_problem(&err);
     mg__self.open_due_ms = now_ms + OWN_RETRY_MS;
+    /* A file that came to nothing took the place of what was kept. */
+    if (map != NULL && map->header.version == 0)
+      atomic_store(&mg__self.map, NULL);
   }
+  return mg__segment_map() == NULL && own_keep(NULL) == MG_OK;
+}
+
+static void own_try_open(double now_ms) {
+  bool is_new;
+
+  mg__lock(&mg__self.lock);
+  is_new = own_open_or_keep(now_ms);
   mg__unlock(&mg__self.lock);
+  if (!is_new) return;
   mg__self.watch_due_ms = 0.0;
   mg__segment_publish(); /* the pass that asked for it */
 }
@@ -276,9 +317,9 @@ static void own_stop(void) {
 
 /* The tick lock is held. */
 static void own_work(double now_ms) {
-  if (mg__segment_map() == NULL && now_ms >= mg__self.open_due_ms)
-    own_try_open(now_ms);
-  if (mg__segment_map() == NULL) return;
+  if (own_has_file() && !mg__self.is_file_wanted) own_stop();
+  if (!own_has_file()) own_try_open(now_ms);
+  if (!own_has_file()) return;
   if (now_ms >= mg__self.watch_due_ms) {
     mg__self.watch_due_ms = now_ms + OWN_WATCH_MS;
     own_watch();
@@ -297,14 +338,14 @@ void mg__segment_tick(double now_ms) {
     own_work(now_ms);
   else
     own_stop();
-  mg__control_follow(mg__segment_map() == NULL ? "" : mg__self.path, now_ms);
+  mg__control_follow(own_has_file() ? mg__self.path : "", now_ms);
   mg__unlock(&mg__self.tick_lock);
   /* Takes locks of the pools, in front of which a fork may hold this one. */
   if (is_wanted) mg__pools_read_total(&mg__self.pools);
 }
 
 void mg__segment_rest(void) {
-  mg__self.is_wanted = false;
+  mg__self.is_wanted = mg__self.is_file_wanted = false;
   mg__self.tick_due_ms = mg__self.open_due_ms = 0.0;
   mg__lock(&mg__self.tick_lock);
   own_stop();
@@ -318,7 +359,7 @@ void mg_segment_mark_exit(void) {
   mg_segment_layout *map = mg__segment_map();
   mg_segment_life life = {.state = MG_SEGMENT_EXITED};
 
-  if (map != NULL) {
+  if (map != NULL && mg__self.is_shared) {
     __atomic_store_n(&map->life.ended_unix_ms, mg__os_unix_ms(),
                      __ATOMIC_RELAXED);
     __atomic_store_n(&map->life.state, life.state, __ATOMIC_RELEASE);
@@ -356,9 +397,11 @@ void mg__segment_after_fork_in_child(void) {
   mg__self.group_path[0] = '\0';
   mg__reaper_close(mg__self.reaper);
   mg__self.reaper = NULL;
-  mg__self.is_wanted = false;
+  mg__self.is_wanted = mg__self.is_file_wanted = false;
   mg__self.sample.number = 0;
+  mg__self.own_cpu_us = mg__self.thread_cpu_us = 0;
   mg__self.group_os = NULL;
+  mg__connections_after_fork_in_child();
   mg__self.tick_due_ms = mg__self.open_due_ms = mg__self.reap_due_ms = 0.0;
   mg__control_after_fork_in_child();
   mg__unlock(&mg__self.lock);

@@ -45,6 +45,7 @@ typedef struct mg__publisher {
   mg__segment_texts texts;
   mg__os_shared shared;
   char path[MG_SEGMENT_PATH_BYTES]; /* empty: no file yet */
+  bool is_shared; /* `map`, if there is one, is that file */
   char directory[MG_SEGMENT_PATH_BYTES];
   mg_error problem;
   bool told_problem;
@@ -59,9 +60,9 @@ typedef struct mg__publisher {
   /* The sampler thread's. */
   mg_sample sample; /* of this pass; number 0: none */
   double max_memory_mb, max_heap_mb, interval_ms;
-  uint64_t marks;
-  bool is_wanted;
+  bool is_wanted, is_file_wanted;
   uint32_t phase_kinds; /* of the open file */
+  uint64_t own_cpu_us, thread_cpu_us;
   uint64_t number, second_number, minute_number, group_number;
   uint64_t last_second, last_minute;
   mg_segment_point highest; /* of this minute */
@@ -84,6 +85,10 @@ static inline mg_segment_layout *mg__segment_map(void) {
   return atomic_load_explicit(&mg__self.map, memory_order_acquire);
 }
 
+/** Fills a header from what was told of this process. The lock is held. */
+void mg__segment_fill_header(mg_segment_header *out,
+                             const mg__os_identity *who);
+
 /** Writes `whole`, whose number is set, over `out`. A process that is killed in
  *  between leaves a wrong check. */
 void mg__segment_write(void *out, void *whole, size_t bytes);
@@ -93,6 +98,8 @@ void mg__segment_write(void *out, void *whole, size_t bytes);
 struct mg_segment {
   mg__file file;        /* fd -1: bytes in memory */
   const uint8_t *bytes; /* of those */
+  bool is_live;         /* they are being written by this process */
+  void *owned;          /* freed with it; may be NULL */
   size_t count;
   mg_segment_header header;
 };
@@ -101,10 +108,14 @@ struct mg_segment {
 mg_status mg__segment_open_file(mg_segment *out, mg__file file,
                                 mg_error *err);
 
-/** Reads the two halves, `bytes` each, of a part at `at`; tries again where both are
- *  torn. @return the half that is current, or -1. */
-int mg__segment_halves(mg_segment *segment, void *halves, size_t bytes,
-                       size_t at);
+/** Counters of one kind of collections, and `bucket` unless it is NULL.
+ *  @return false if the file is cut off. */
+bool mg__segment_read_gc(mg_segment *segment, uint32_t kind, mg_segment_gc *out,
+                         uint32_t bucket[MG_SEGMENT_BUCKETS]);
+/** Points by the second not older than `window_ms` before the newest, oldest first:
+ *  at most `max` of them, evenly from all. @return how many. */
+size_t mg__segment_thin_points(mg_segment *segment, uint64_t window_ms,
+                               mg_segment_point *out, size_t max);
 
 /* ---- segment_reap.c ----------------------------------------------------- */
 

@@ -99,13 +99,27 @@ mg_status mg_segment_directory(char *out, size_t out_bytes, mg_error *err) {
 
 /* ---- bytes ---------------------------------------------------------------- */
 
+/* Word by word, as it is written; all offsets and sizes are those of words. */
+static void read_live(void *out, const uint8_t *from, size_t bytes) {
+  const uint64_t *words = (const uint64_t *)(const void *)from;
+  uint64_t word;
+
+  for (size_t i = 0; i < bytes / sizeof word; i++) {
+    word = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+    memcpy((char *)out + i * sizeof word, &word, sizeof word);
+  }
+}
+
 /* @return whether all of it is there. */
 static bool read_bytes(const mg_segment *s, void *out, size_t bytes,
                        size_t offset) {
   if (s->file.fd >= 0)
     return mg__os_read_at(s->file.fd, out, bytes, offset) == (long)bytes;
   if (offset > s->count || bytes > s->count - offset) return false;
-  memcpy(out, s->bytes + offset, bytes);
+  if (s->is_live)
+    read_live(out, s->bytes + offset, bytes);
+  else
+    memcpy(out, s->bytes + offset, bytes);
   return true;
 }
 
@@ -219,6 +233,7 @@ mg_status mg_segment_open_bytes(mg_segment **out, const void *bytes,
 void mg_segment_close(mg_segment *s) {
   if (s == NULL) return;
   mg__file_close(&s->file);
+  mg__free(s->owned);
   mg__free(s);
 }
 
@@ -329,8 +344,8 @@ mg_status mg_segment_read(mg_segment *s, mg_segment_view *out, mg_error *err) {
   out->next_unix_ms = front.life.next_unix_ms;
   out->ended_unix_ms = front.life.ended_unix_ms;
   out->oom_kills = front.life.oom_kills;
-  for (int i = 0; i < MG_SEGMENT_MARKS; i++)
-    out->mark_percent[i] = (double)(front.life.marks >> 16 * i & 0xffffu) / 100;
+  out->events_lost = front.life.events_lost;
+  out->own_cpu_us = front.life.own_cpu_us;
   memcpy(out->gc, front.gc, sizeof out->gc);
   mg_reading_init(&out->sample.reading);
   if (newer < 0) return MG_OK;
@@ -391,6 +406,78 @@ static size_t read_ring(mg_segment *s, size_t offset, size_t slots,
     read_insert(to, &count, slot, bytes);
   }
   mg__free(ring);
+  return count;
+}
+
+static bool read_point(mg_segment *s, uint64_t number, mg_segment_point *out) {
+  size_t slot = (size_t)(number % MG_SEGMENT_SECONDS);
+
+  return read_bytes(s, out, sizeof *out,
+                    offsetof(mg_segment_layout, second) + slot * sizeof *out) &&
+         out->number == number && read_is_whole(out, sizeof *out);
+}
+
+/* The newest whole number of points, found by their numbers: they rise from slot to
+ * slot up to it. @return 0: none. */
+static uint64_t read_newest_point(mg_segment *s) {
+  mg_segment_point point;
+  size_t low = 0, high = MG_SEGMENT_SECONDS, middle;
+  uint64_t first;
+
+  if (!read_bytes(s, &point, sizeof point,
+                  offsetof(mg_segment_layout, second)))
+    return 0;
+  /* Slot 0 is empty until the ring is full for the first time. */
+  first = point.number;
+  while (high - low > 1) {
+    middle = low + (high - low) / 2;
+    if (!read_bytes(s, &point, sizeof point,
+                    offsetof(mg_segment_layout, second) +
+                        middle * sizeof point))
+      return 0;
+    if (point.number >= first && point.number % MG_SEGMENT_SECONDS == middle &&
+        point.number - first == middle)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low == 0 && first == 0 ? 0 : first + low;
+}
+
+/* Bounded by the ring whatever a damaged file says. */
+static uint64_t read_window(mg_segment *s, uint64_t newest,
+                            uint64_t window_ms) {
+  uint64_t oldest = newest > MG_SEGMENT_SECONDS - 1
+                        ? newest - (MG_SEGMENT_SECONDS - 1)
+                        : 1;
+  mg_segment_point last, point;
+  uint64_t low = oldest, high = newest, middle;
+
+  if (!read_point(s, newest, &last)) return newest;
+  while (low < high) {
+    middle = low + (high - low) / 2;
+    if (read_point(s, middle, &point) &&
+        point.unix_ms + window_ms >= last.unix_ms)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+size_t mg__segment_thin_points(mg_segment *s, uint64_t window_ms,
+                               mg_segment_point *out, size_t max) {
+  uint64_t newest = read_newest_point(s), first, step;
+  size_t count = 0;
+
+  if (newest == 0 || max == 0) return 0;
+  if (newest > 1 && !read_point(s, newest, out)) newest--; /* being written */
+  first = read_window(s, newest, window_ms);
+  step = (newest - first) / max + 1;
+  first += (newest - first) % step;
+  for (uint64_t number = first; count < max && number - first <= newest - first;
+       number += step)
+    if (read_point(s, number, &out[count])) count++;
   return count;
 }
 
@@ -475,6 +562,17 @@ static uint64_t read_quantile(const uint64_t *bucket, uint64_t count,
   return max_ns;
 }
 
+bool mg__segment_read_gc(mg_segment *s, uint32_t kind, mg_segment_gc *out,
+                         uint32_t bucket[MG_SEGMENT_BUCKETS]) {
+  const size_t bytes = MG_SEGMENT_BUCKETS * sizeof *bucket;
+
+  return read_bytes(s, out, sizeof *out,
+                    offsetof(mg_segment_layout, gc) + kind * sizeof *out) &&
+         (bucket == NULL ||
+          read_bytes(s, bucket, bytes,
+                     offsetof(mg_segment_layout, gc_bucket) + kind * bytes));
+}
+
 /* @return collections in the histogram. */
 static uint64_t read_add_kind(mg_segment *s, uint32_t kind,
                               uint64_t bucket[MG_SEGMENT_BUCKETS],
@@ -483,11 +581,7 @@ static uint64_t read_add_kind(mg_segment *s, uint32_t kind,
   uint64_t seen = 0;
   mg_segment_gc gc;
 
-  if (!read_bytes(s, &gc, sizeof gc,
-                  offsetof(mg_segment_layout, gc) + kind * sizeof gc) ||
-      !read_bytes(s, own, sizeof own,
-                  offsetof(mg_segment_layout, gc_bucket) + kind * sizeof own))
-    return 0;
+  if (!mg__segment_read_gc(s, kind, &gc, own)) return 0;
   for (uint32_t i = 0; i < MG_SEGMENT_BUCKETS; i++) {
     bucket[i] += own[i];
     seen += own[i];

@@ -142,6 +142,8 @@ static bool reap_open_account(const mg__reaper *r, mg_segment_service *who,
   if (!mg__os_list_has(r->listing, name) &&
       reap_count_services(r->directory) >= MG_SEGMENT_SERVICES - 1) {
     memset(who->runtime, 0, sizeof who->runtime);
+    memset(who->kind, 0, sizeof who->kind);
+    who->phase_kinds = 0;
     mg__segment_copy_text(who->program, sizeof who->program, "other");
     reap_service_name(name, who->runtime, who->program);
   }
@@ -193,6 +195,8 @@ static bool reap_fold(const mg__reaper *r, mg_segment *s,
 
   memcpy(who.runtime, s->header.runtime, sizeof who.runtime);
   memcpy(who.program, s->header.program, sizeof who.program);
+  memcpy(who.kind, s->header.kind, sizeof who.kind);
+  who.phase_kinds = s->header.phase_kinds;
   if (mg_segment_facts(s, &facts, NULL) != MG_OK) return false;
   facts.is_alive = false;
   mg_postmortem(&facts, &report);
@@ -225,6 +229,8 @@ static bool reap_read_service(const mg__os_listing *listing, const char *name,
   *out = account.total;
   out->runtime[sizeof out->runtime - 1] = '\0';
   out->program[sizeof out->program - 1] = '\0';
+  for (size_t i = 0; i < MG_PAUSE_KINDS; i++)
+    out->kind[i][sizeof out->kind[i] - 1] = '\0';
   return true;
 }
 

@@ -39,6 +39,12 @@ uint64_t mg__os_unix_ms(void) {
   return linux_clock_ns(CLOCK_REALTIME) / 1000000u;
 }
 
+uint64_t mg__os_cpu_us(bool of_thread) {
+  return linux_clock_ns(of_thread ? CLOCK_THREAD_CPUTIME_ID
+                                  : CLOCK_PROCESS_CPUTIME_ID) /
+         1000u;
+}
+
 void mg__os_sleep_ms(double ms) {
   struct timespec time = linux_timespec((uint64_t)(ms * 1e6));
 

@@ -217,6 +217,20 @@ mg_status mg__os_shared_make(mg__os_shared *shared, const char *path,
   return mg__fail_errno(err, error, "cannot keep %zu bytes in %s", bytes, name);
 }
 
+mg_status mg__os_shared_keep(mg__os_shared *shared, size_t bytes,
+                             mg_error *err) {
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  void *map;
+
+  if (shared->map != NULL) flags |= MAP_FIXED;
+  map = mmap(shared->map, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (map == MAP_FAILED)
+    return mg__fail(err, MG_ENOMEM, "cannot map %zu bytes", bytes);
+  shared->map = map;
+  shared->bytes = bytes;
+  return MG_OK;
+}
+
 /* Whether another copy of the library, in this process, shows a file there. */
 static bool segment_is_taken(const char *path) {
   int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);

@@ -198,6 +198,17 @@ typedef struct mg_heap {
 #define MG_HEAP_INIT {MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT}
 MG_API void mg_monitor_set_heap(mg_monitor *monitor, const mg_heap *heap);
 
+/** What a look at the heap brings besides; all of one moment, MG_ABSENT if not
+ *  known. The next samples carry it until it is told anew. */
+typedef struct mg_heap_look {
+  uint64_t block_bytes, block_total_bytes, block_idle_bytes, heap_objects,
+      malloc_used_bytes, malloc_total_bytes, total_alloc_bytes;
+} mg_heap_look;
+#define MG_HEAP_LOOK_INIT \
+  {MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT}
+/** As mg_monitor_set_heap(). */
+MG_API void mg_monitor_set_look(mg_monitor *monitor, const mg_heap_look *look);
+
 /** Which events are raised: bit 1 << mg_event_kind for each; all at first. What
  *  nobody listens to need not wake anybody. */
 MG_API void mg_monitor_set_interest(mg_monitor *monitor, uint32_t kinds);

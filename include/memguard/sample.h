@@ -46,7 +46,16 @@ extern "C" {
   X(heap_total_bytes, "runtime heap reserved")                                \
   X(heap_limit_bytes, "largest heap the runtime allows itself")               \
   X(external_bytes, "memory outside the heap owned by heap objects")          \
-  X(array_buffer_bytes, "part of external memory held by array buffers")
+  X(array_buffer_bytes, "part of external memory held by array buffers")       \
+  X(block_bytes, "bytes on the runtime's own heap in use, when last looked at")  \
+  X(block_total_bytes, "bytes reserved for that heap, at the same moment")      \
+  X(block_idle_bytes, "part of them without anything in it")                    \
+  X(heap_objects, "objects or blocks on that heap, at the same moment")         \
+  X(malloc_used_bytes, "bytes in use of the C allocator, as told with that")    \
+  X(malloc_total_bytes, "bytes reserved by the C allocator, at the same moment") \
+  X(total_alloc_bytes, "bytes the runtime allocated so far, freed ones too")    \
+  X(cpu_us, "CPU time of the process, in microseconds")                         \
+  X(active_connections, "connections in use of the program's pools")
 
 typedef struct mg_reading {
 #define MG_READING_FIELD(field, doc) uint64_t field;

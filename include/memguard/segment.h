@@ -93,7 +93,8 @@ typedef struct mg_segment_header {
   uint32_t pid, uid;
   uint64_t pid_namespace;  /* inode of /proc/self/ns/pid */
   uint64_t start_time;     /* of the process, clock ticks since boot */
-  uint64_t opened_unix_ms; /* when this file was made */
+  uint64_t opened_unix_ms; /* when this file was made; 0: mg_segment_open_own()
+                              while nothing is recorded */
   uint64_t argv_hash;      /* FNV-1a, 64 bits, of /proc/self/cmdline */
   char boot_id[40];        /* 32 hex digits */
   char runtime[16];        /* "python", "node" */
@@ -102,7 +103,9 @@ typedef struct mg_segment_header {
   char library_version[16];
   char kind[MG_PAUSE_KINDS][24]; /* names of generations or kinds; may be empty */
   uint32_t phase_kinds; /* bits of kinds that are parts of other collections */
-  char reserved[368];
+  uint32_t reserved_word;
+  uint64_t opened_cpu_us; /* CPU time of the process when this file was made */
+  char reserved[356];
   uint32_t crc; /* of all before */
 } mg_segment_header;
 
@@ -129,8 +132,9 @@ typedef struct mg_segment_life {
   uint64_t next_unix_ms;      /* when the next one is due at the latest */
   uint64_t oom_kills;  /* of its control group, when last read; or MG_ABSENT */
   uint64_t ended_unix_ms;     /* when it left RUNNING; 0 while it runs */
-  uint64_t reserved[2];
-  uint64_t marks; /* mg_segment_mark: 16 bits each, in hundredths of a percent */
+  uint64_t events_lost;       /* evicted unread from queues of its monitors */
+  uint64_t own_cpu_us;        /* CPU time of the thread that writes this */
+  uint64_t reserved;
 } mg_segment_life;
 
 /** Settings that usage is judged by, the lowest bits first. */
@@ -337,10 +341,9 @@ MG_API mg_status mg_segment_open_bytes(mg_segment **out, const void *bytes,
                                        size_t count, mg_error *err);
 /** Opens what this process shows of itself, whether others can see it or not: where
  *  no file can be made (segment_enabled is off, no tmpfs, no room), the running
- *  monitors write to memory of this process instead. A copy of this moment:
- *  mg_segment_read() and the others give the same each time. While no monitor runs
- *  it is the last one's, or else has a sample of the process alone, without limits.
- *  Its process is alive. Any thread.
+ *  monitors write to memory of this process instead. While no monitor runs it
+ *  is what the last one showed, or else a sample of the process alone, without
+ *  limits. Its process is alive. Any thread.
  *  @param out [owned] @return MG_OK, MG_ENOMEM. */
 MG_API mg_status mg_segment_open_own(mg_segment **out, mg_error *err);
 /** NULL allowed. */
@@ -354,7 +357,7 @@ typedef struct mg_segment_view {
   mg_segment_state state;
   bool is_folded;
   uint64_t heartbeat_unix_ms, next_unix_ms, ended_unix_ms, oom_kills;
-  double mark_percent[MG_SEGMENT_MARKS]; /* by mg_segment_mark; 0: not said */
+  uint64_t events_lost, own_cpu_us;
   mg_sample sample;    /* number 0: none yet */
   mg_segment_now now;  /* what else came with it */
   mg_segment_gc gc[MG_PAUSE_KINDS];
@@ -457,6 +460,8 @@ MG_API const char *mg_verdict_text(mg_verdict verdict);
  *  itself with `is_folded` false, never both. */
 typedef struct mg_segment_service {
   char runtime[16], program[64];
+  char kind[MG_PAUSE_KINDS][24]; /* names and phases, as in a header */
+  uint32_t phase_kinds, reserved;
   uint64_t ended[MG_VERDICTS]; /* by verdict; RUNNING stays 0 */
   uint64_t gc_count[MG_PAUSE_KINDS], gc_wall_ns[MG_PAUSE_KINDS];
   uint64_t rounds, freed_bytes, alerts;

@@ -1,0 +1,231 @@
+/* metrics_facts.c - what is known of one process, once, for all of its metrics.
+ *
+ * Collections are counted by the collecting thread while they are read. The count
+ * changes last and the histogram first, so a copy is whole if both agree. */
+#include "memguard/metrics.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memguard/trend.h"
+#include "metrics_parts.h"
+#include "segment_parts.h"
+
+#define FACTS_TRIES 4
+#define FACTS_TREND_POINTS 40u     /* of those in the window: some 10 us */
+#define FACTS_TREND_FILLED 0.9     /* of the window, from where it counts */
+#define FACTS_US_TO_NS 1000.0
+
+/* ---- texts ----------------------------------------------------------------- */
+
+/* Bytes of the character at `at`; 0: none that may stand in a text. */
+static size_t facts_character(const unsigned char *at) {
+  static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+  size_t bytes = at[0] < 0x80u ? 1 : at[0] >> 5 == 6u ? 2
+                 : at[0] >> 4 == 14u ? 3 : at[0] >> 3 == 30u ? 4 : 0;
+  uint32_t code = bytes == 1 ? at[0] : at[0] & (0x7fu >> bytes);
+
+  if (bytes == 0) return 0;
+  for (size_t i = 1; i < bytes; i++) {
+    if ((at[i] & 0xc0u) != 0x80u) return 0; /* also the end */
+    code = code << 6 | (at[i] & 0x3fu);
+  }
+  if (code < least[bytes] || code > 0x10ffff || code >> 11 == 0x1b) return 0;
+  return code < 0x20 || (code >= 0x7f && code < 0xa0) ? 0 : bytes;
+}
+
+void mg__metrics_clean(char *out, size_t out_bytes, const char *text) {
+  const unsigned char *at = (const unsigned char *)text;
+  size_t room = out_bytes - 1, bytes;
+
+  for (; *at != '\0' && room >= 3; at += bytes > 0 ? bytes : 1) {
+    bytes = facts_character(at);
+    if (bytes > room) break;
+    memcpy(out, bytes > 0 ? (const char *)at : "\xef\xbf\xbd",
+           bytes > 0 ? bytes : 3);
+    out += bytes > 0 ? bytes : 3;
+    room -= bytes > 0 ? bytes : 3;
+  }
+  *out = '\0';
+}
+
+void mg__metrics_kind(char out[MG__METRICS_CLEAN(24)], const char *name,
+                      uint32_t kind, uint64_t count) {
+  if (name[0] != '\0')
+    mg__metrics_clean(out, MG__METRICS_CLEAN(24), name);
+  else if (count > 0) /* by a runtime that gave it no name */
+    snprintf(out, MG__METRICS_CLEAN(24), "kind%u", kind);
+  else
+    out[0] = '\0';
+}
+
+static void facts_describe(mg__metrics_facts *f) {
+  const mg_segment_header *h = f->from->header;
+
+  snprintf(f->pid, sizeof f->pid, "%u", h->pid);
+  mg__metrics_clean(f->program, sizeof f->program, h->program);
+  mg__metrics_clean(f->runtime, sizeof f->runtime, h->runtime);
+  mg__metrics_clean(f->runtime_version, sizeof f->runtime_version,
+                    h->runtime_version);
+  mg__metrics_clean(f->library_version, sizeof f->library_version,
+                    h->library_version);
+  f->owner.label[0] = (mg_metrics_label){"pid", f->pid};
+  f->owner.label[1] = (mg_metrics_label){"program", f->program};
+  f->owner.label[2] = (mg_metrics_label){"runtime", f->runtime};
+  f->owner.labels = 3;
+  mg__metrics_prefix(&f->owner);
+}
+
+/* ---- memory ------------------------------------------------------------------ */
+
+static uint64_t facts_plus(uint64_t sum, uint64_t more) {
+  return sum == MG_ABSENT || more == MG_ABSENT ? sum : sum + more;
+}
+
+static uint64_t facts_most(uint64_t a, uint64_t b) {
+  if (a == MG_ABSENT || b == MG_ABSENT) return a;
+  return a > b ? a : b;
+}
+
+/* Parts of one look agree; those of two, or of a foreign segment, are held so. */
+static void facts_memory(mg__metrics_facts *f) {
+  const mg_reading *r = &f->from->view->sample.reading;
+  uint64_t used;
+
+  f->heap_alloc = r->block_bytes;
+  f->heap_sys = facts_most(r->block_total_bytes, r->block_bytes);
+  f->heap_idle = f->heap_inuse = MG_ABSENT;
+  if (f->heap_sys != MG_ABSENT && r->block_idle_bytes != MG_ABSENT) {
+    used = f->heap_alloc == MG_ABSENT ? 0 : f->heap_alloc;
+    f->heap_idle = r->block_idle_bytes < f->heap_sys - used
+                       ? r->block_idle_bytes
+                       : f->heap_sys - used;
+    f->heap_inuse = f->heap_sys - f->heap_idle;
+  }
+  f->alloc = facts_plus(facts_plus(f->heap_alloc, r->external_bytes),
+                        r->malloc_used_bytes);
+  f->sys = facts_plus(facts_plus(f->heap_sys, r->external_bytes),
+                      r->malloc_total_bytes);
+  f->sys = facts_most(f->sys, f->alloc);
+}
+
+/* ---- collections --------------------------------------------------------------- */
+
+static uint64_t facts_sum(const uint32_t bucket[MG_SEGMENT_BUCKETS]) {
+  uint64_t sum = 0;
+
+  for (uint32_t i = 0; i < MG_SEGMENT_BUCKETS; i++) sum += bucket[i];
+  return sum;
+}
+
+/* Counters and buckets of one moment, if there is one within some tries; the
+ * buckets decide otherwise (a process that died in between). */
+static bool facts_read_gc(mg_segment *s, uint32_t kind, mg_segment_gc *gc,
+                          uint32_t bucket[MG_SEGMENT_BUCKETS]) {
+  mg_segment_gc again;
+
+  for (int i = 0; i < FACTS_TRIES; i++) {
+    if (!mg__segment_read_gc(s, kind, gc, NULL) ||
+        !mg__segment_read_gc(s, kind, &again, bucket))
+      return false;
+    if (memcmp(gc, &again, sizeof again) == 0 &&
+        (uint32_t)gc->count == (uint32_t)facts_sum(bucket))
+      return true;
+  }
+  gc->count = facts_sum(bucket);
+  return true;
+}
+
+static void facts_fill(mg_metrics_histogram *out, const mg_segment_gc *gc,
+                       const uint32_t bucket[MG_SEGMENT_BUCKETS]) {
+  uint64_t seen = 0;
+  uint32_t at = 0;
+
+  for (uint32_t i = 0; i < MG_METRICS_BOUNDS; i++) {
+    for (; at < MG_SEGMENT_BUCKETS &&
+           mg__pause_bucket_end(at) <= mg_metrics_bound_ns(i);
+         at++)
+      seen += bucket[at];
+    out->bucket[i] = seen;
+  }
+  out->count = gc->count;
+  out->sum_ns = gc->wall_ns;
+  out->bucket[MG_METRICS_BOUNDS] = gc->count;
+}
+
+static void facts_add(mg__metrics_facts *f, uint32_t kind) {
+  const mg_metrics_histogram *h = &f->pause[kind];
+  const mg_segment_gc *gc = &f->gc[kind];
+
+  f->all_gc.count += gc->count;
+  f->all_gc.wall_ns += gc->wall_ns;
+  f->all_pauses.count += h->count;
+  f->all_pauses.sum_ns += h->sum_ns;
+  for (uint32_t i = 0; i <= MG_METRICS_BOUNDS; i++)
+    f->all_pauses.bucket[i] += h->bucket[i];
+}
+
+static void facts_collections(mg__metrics_facts *f) {
+  const mg_segment_header *header = f->from->header;
+  uint32_t bucket[MG_SEGMENT_BUCKETS];
+
+  for (uint32_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
+    mg_segment_gc *gc = &f->gc[kind];
+    if (header->kind[kind][0] == '\0' && f->from->view->gc[kind].count == 0)
+      continue;
+    if (!facts_read_gc(f->from->segment, kind, gc, bucket)) continue;
+    facts_fill(&f->pause[kind], gc, bucket);
+    mg__metrics_kind(f->kind[kind], header->kind[kind], kind, gc->count);
+    if ((header->phase_kinds & 1u << kind) == 0) facts_add(f, kind);
+  }
+}
+
+static void facts_share(mg__metrics_facts *f) {
+  uint64_t cpu_us = f->from->view->sample.reading.cpu_us;
+  uint64_t before_us = f->from->header->opened_cpu_us;
+  double share;
+
+  if (cpu_us == MG_ABSENT || cpu_us <= before_us) return;
+  share = (double)f->all_gc.wall_ns /
+          ((double)(cpu_us - before_us) * FACTS_US_TO_NS);
+  f->gc_share = fmin(share, 1.0);
+}
+
+/* ---- growth ------------------------------------------------------------------- */
+
+/* Every so many of the points in the window, the newest among them. */
+static void facts_growth(mg__metrics_facts *f) {
+  mg_segment_point point[FACTS_TREND_POINTS];
+  double time_ms[FACTS_TREND_POINTS];
+  uint64_t bytes[FACTS_TREND_POINTS];
+  mg_trend trend;
+  size_t count = mg__segment_thin_points(f->from->segment,
+                                         MG_METRICS_GROWTH_MS, point,
+                                         FACTS_TREND_POINTS);
+
+  for (size_t i = 0; i < count; i++) {
+    time_ms[i] = (double)point[i].unix_ms;
+    bytes[i] = point[i].rss_bytes;
+  }
+  mg_trend_of(&trend, time_ms, bytes, count);
+  if (trend.points >= MG_TREND_MIN_POINTS &&
+      trend.span_ms >= FACTS_TREND_FILLED * MG_METRICS_GROWTH_MS)
+    f->growth_mb_per_minute = trend.mb_per_minute;
+}
+
+void mg__metrics_gather(mg__metrics_facts *f, const mg_metrics_process *from) {
+  memset(f, 0, sizeof *f);
+  f->from = from;
+  f->gc_share = f->growth_mb_per_minute = (double)NAN;
+  facts_describe(f);
+  if (!from->is_alive) return;
+  f->has_sample = from->view->sample.number != 0;
+  f->is_recorded = from->header->opened_unix_ms != 0;
+  if (f->is_recorded) facts_collections(f);
+  if (!f->has_sample) return;
+  facts_memory(f);
+  if (!f->is_recorded) return;
+  facts_share(f);
+  facts_growth(f);
+}

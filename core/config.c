@@ -374,10 +374,12 @@ void mg_config_init(mg_config *out, mg_profile profile) {
 
 /* Variables of memguard that are not settings of the table; `prebuild` is what
  * the loader of the Node addon looks for under our name, MEMGUARD_VERDICT_DIR where
- * `memguard run --leak-check` wants to be told what leaked. */
+ * `memguard run --leak-check` wants to be told what leaked, the last two are those of
+ * web.h. */
 static bool config_is_reserved(const char *wanted) {
   static const char *const names[] = {"profile", "config", "dir", "prebuild",
-                                      "verdictdir"}; /* without _ */
+                                      "verdictdir", "webtoken",
+                                      "webtokenfile"}; /* without _ */
 
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
     if (strcmp(wanted, names[i]) == 0) return true;

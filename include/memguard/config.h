@@ -361,7 +361,8 @@ MG_API mg_status mg_config_refuse(const char *path, const char *kind,
  *  environment block ("NAME=value" strings, NULL-terminated) together with
  *  MEMGUARD_PROFILE, which must have been looked up by the caller before. Names
  *  that memguard uses otherwise (MEMGUARD_PROFILE, MEMGUARD_CONFIG,
- *  MEMGUARD_DIR, MEMGUARD_PREBUILD, MEMGUARD_VERDICT_DIR) are passed over.
+ *  MEMGUARD_DIR, MEMGUARD_PREBUILD, MEMGUARD_VERDICT_DIR, MEMGUARD_WEB_TOKEN,
+ *  MEMGUARD_WEB_TOKEN_FILE) are passed over.
  *  @return MG_OK, or the first failure; the error names the variable. */
 MG_API mg_status mg_config_set_environment(mg_config *config,
                                            const char *const *block,

@@ -129,6 +129,7 @@ typedef struct mgpy_state {
   PyTypeObject *writer_type;
   PyTypeObject *census_type;
   PyTypeObject *detector_type;
+  PyTypeObject *site_type;
   PyObject *levels[MG_LEVELS];   /* names, interned */
   PyObject *domains[MG_DOMAINS]; /* names, interned */
   /* Methods that C calls; interned, or each call would leave its copy of the
@@ -457,6 +458,10 @@ void mgpy_pools_after_fork(mgpy_state *state);
 /* ---- census.c ----------------------------------------------------------- */
 
 int mgpy_add_census(PyObject *module, mgpy_state *state);
+
+/* ---- web.c -------------------------------------------------------------- */
+
+int mgpy_add_web(PyObject *module, mgpy_state *state);
 
 /* ---- encoding.c --------------------------------------------------------- */
 

@@ -151,7 +151,7 @@ static int module_exec(PyObject *module) {
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
       mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner, mgpy_add_roll,
       mgpy_add_pools, mgpy_add_encoding, mgpy_add_census, mgpy_add_detector,
-      mgpy_add_segment, mgpy_add_recycle};
+      mgpy_add_segment, mgpy_add_web};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;
@@ -172,7 +172,7 @@ static int module_exec(PyObject *module) {
   X(settings_type) X(sample_type) X(monitor_type) X(buffer_type) \
   X(buffers_type) X(manager_type) X(level_tracker_type) \
   X(policy_type) X(tuner_type) X(pool_type) X(pooled_type) \
-  X(writer_type) X(census_type) X(detector_type)
+  X(writer_type) X(census_type) X(detector_type) X(site_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
   mgpy_state *state = PyModule_GetState(module);

@@ -197,7 +197,7 @@ class Worker:
         if self._recycle.offer(rss, monotonic() * _MS) == "due":
             self._is_due = True
             _log.warning(
-                "pid %d: %.0f MB for %g s, allowed: %.0f MB; makes room for a new worker",
+                "pid %d: %.0f MB for %g s, allowed: %.0f; makes room for a new worker",
                 os.getpid(),
                 self.rss_mb or 0.0,
                 self._limits.sustain,

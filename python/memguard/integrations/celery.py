@@ -98,7 +98,7 @@ class _Links:
         worker = self._begin(self._limits, 1)
         if self._limits.max_rss_mb is None:
             return
-        loop = getattr(current_process(), "_target", None)
+        loop: Any = getattr(current_process(), "_target", None)
         if not hasattr(loop, "maxtasks"):
             _log.warning("this pool of Celery is not known: no child is replaced")
             return

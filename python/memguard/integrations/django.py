@@ -2,9 +2,9 @@
 
     application = memguard.integrations.django.init_app(get_wsgi_application())
 
-The monitor starts in each worker process, the load is told, and what memguard.web serves
-is found below /memguard: /memguard/metrics, /memguard/health, ... Nothing goes into
-INSTALLED_APPS or MIDDLEWARE, and Django does not see requests for that path.
+The monitor starts in each worker process, the load is told, and what memguard.web
+serves is found below /memguard: /memguard/metrics, /memguard/health, ... Nothing goes
+into INSTALLED_APPS or MIDDLEWARE, and Django does not see requests for that path.
 """
 
 from __future__ import annotations

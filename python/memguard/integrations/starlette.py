@@ -40,9 +40,9 @@ def init_app(
     """Adds a middleware to a Starlette or FastAPI application that has not started.
 
     `manager`: the program's own; else one is made from `config`, in the process that
-    serves. `path`: where memguard answers (None: nowhere); `token` and `hosts` are those
-    of memguard.web. The rest is that of memguard.integrations.Limits: with uvicorn
-    `--workers N` a worker that stays over max_rss_mb makes room for a new one.
+    serves. `path`: where memguard answers (None: nowhere); `token` and `hosts` are
+    those of memguard.web. The rest is that of memguard.integrations.Limits: with
+    `uvicorn --workers N` a worker that stays over max_rss_mb makes room for a new one.
 
     Raises ConfigTypeError, RangeError, InvalidError.
     """

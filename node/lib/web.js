@@ -4,7 +4,7 @@
 // are the sockets. A response comes from the addon as [status, isHead, body, name,
 // value, ...]; what the monitor has to do first as [route, isHead, command, arguments].
 const native = require('./native');
-const { failure, kindOf, requireNumber, requireCount } = require('./errors');
+const { failure, kindOf, requireCount } = require('./errors');
 const { run } = require('./control');
 const { textOf } = require('./report');
 
@@ -18,6 +18,7 @@ const BODY_SECONDS = 10;
 const RESPONSE_SECONDS = 30;
 const SECONDS_MOST = 3600;
 const WRITES_PER_MINUTE = 60;
+const WRITES_MOST = 1e6;
 const MS_PER_SECOND = 1000;
 const METHODS_WITH_BODY = ['POST', 'PUT'];
 
@@ -38,10 +39,13 @@ const checks = {
   allowedHosts(value) {
     if (!Array.isArray(value)) throw failure('ETYPE', `allowedHosts must be an array of strings, not ${kindOf(value)}`);
   },
-  writesPerMinute: (value) => requireCount(value, 'writesPerMinute', 1),
-  readyBelowPercent: (value) => requireNumber(value, 'readyBelowPercent', 0),
-  bodyTimeout: (value) => requireSeconds(value, 'bodyTimeout'),
-  responseTimeout: (value) => requireSeconds(value, 'responseTimeout'),
+  writesPerMinute(value) {
+    requireWithin(value, 'writesPerMinute', 1, WRITES_MOST);
+    requireCount(value, 'writesPerMinute', 1);
+  },
+  readyBelowPercent: (value) => requireWithin(value, 'readyBelowPercent', 0, 100),
+  bodyTimeout: (value) => requireWithin(value, 'bodyTimeout', 0, SECONDS_MOST),
+  responseTimeout: (value) => requireWithin(value, 'responseTimeout', 0, SECONDS_MOST),
   prefix(value) {
     requireString(value, 'prefix');
     if (value !== '' && !/^(\/[\w.~-]+)+$/.test(value)) {
@@ -58,9 +62,10 @@ function requireBoolean(value, what) {
   if (typeof value !== 'boolean') throw failure('ETYPE', `${what} must be true or false, not ${kindOf(value)}`);
 }
 
-function requireSeconds(value, what) {
-  requireNumber(value, what, 0);
-  if (value > SECONDS_MOST) throw failure('ERANGE', `${what} is ${value}, allowed: 0 to ${SECONDS_MOST} (seconds)`);
+/** A number of `least` to `most`. */
+function requireWithin(value, what, least, most) {
+  if (typeof value !== 'number') throw failure('ETYPE', `${what} must be a number, not ${kindOf(value)}`);
+  if (!(value >= least && value <= most)) throw failure('ERANGE', `${what} is ${value}, allowed: ${least} to ${most}`);
 }
 
 /** The options of a call; a copy, without what is undefined.
@@ -212,6 +217,9 @@ class Site {
 
   /** @param token null: there is none. */
   constructor(token, options) {
+    if (token === null && options.readNeedsToken === true) {
+      throw failure('ECONFLICT', 'readNeedsToken is true without a token, allowed: false');
+    }
     this.#handle = native.webOpen(
       token ?? '',
       options.readNeedsToken ?? false,
@@ -335,4 +343,6 @@ function fastifyPlugin(fastify, given, done) {
   }
 }
 
-module.exports = { Site, checks, dispatch, fastifyPlugin, middleware, optionsOf, requireBoolean, requireString, tokenOf };
+module.exports = {
+  Site, checks, dispatch, fastifyPlugin, middleware, optionsOf, requireBoolean, requireString, requireWithin, tokenOf,
+};

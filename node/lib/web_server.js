@@ -3,7 +3,7 @@
 // A server of our own for the site of this process. It keeps no program alive, takes
 // bounded time and room of it, and ends with its manager. http is not loaded before.
 const native = require('./native');
-const { Site, checks, dispatch, optionsOf, requireBoolean, requireString, tokenOf } = require('./web');
+const { Site, checks, dispatch, optionsOf, requireBoolean, requireString, requireWithin, tokenOf } = require('./web');
 const { defineDisposal } = require('./disposal');
 const { failure, kindOf, requireCount } = require('./errors');
 const { reportOnce, textOf } = require('./report');
@@ -22,8 +22,8 @@ const serverChecks = {
   ...siteChecks,
   host: (value) => requireString(value, 'host'),
   port(value) {
+    requireWithin(value, 'port', 0, PORT_MOST);
     requireCount(value, 'port', 0);
-    if (value > PORT_MOST) throw failure('ERANGE', `port is ${value}, allowed: 0 to ${PORT_MOST}; 0: any that is free`);
   },
   allowRemote: (value) => requireBoolean(value, 'allowRemote'),
   manager(value) {

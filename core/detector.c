@@ -350,6 +350,15 @@ static bool detector_watch_fds(mg_detector *d, const mg_sample *s,
   return true;
 }
 
+bool mg__detector_fds_warned(mg_detector *d) {
+  bool is_warned;
+
+  mg__lock(&d->lock);
+  is_warned = detector_is_on(d) && (d->fds.is_many || d->fds.is_growing);
+  mg__unlock(&d->lock);
+  return is_warned;
+}
+
 /* Who compresses time is not left to shorten sample_interval along with it. At
  * its own pace time leaves room for any sensible one. */
 double mg__detector_due_ms(mg_detector *d) {

@@ -46,6 +46,7 @@ static bool event_says_same(const mg_event *a, const mg_event *b) {
     case MG_EVENT_LEVEL:
     case MG_EVENT_PRESSURE:
     case MG_EVENT_FD_WARNING:
+    case MG_EVENT_ALERT:
       return true;
     case MG_EVENT_RAPID_GROWTH:
       return a->growth_is_heap == b->growth_is_heap;

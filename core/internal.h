@@ -9,6 +9,7 @@
 #include "memguard/detector.h"
 #include "memguard/history.h"
 #include "memguard/monitor.h"
+#include "memguard/pause.h"
 #include "memguard/policy.h"
 
 /* ---- base.c ------------------------------------------------------------ */
@@ -197,6 +198,15 @@ void mg__segment_publish(void);
 void mg__segment_note_event(const mg_event *event, const mg_sample *sample);
 void mg__segment_note_round(const mg_round *round);
 
+/* ---- alert_watch.c ------------------------------------------------------ */
+
+/** A collection ended: no lock, no allocation, no call out. */
+void mg__alert_note_gc(const mg_pause *pause);
+/** Which kinds are parts of other collections, and count for nothing here. */
+void mg__alert_note_phases(uint32_t phase_kinds);
+/** A run of this program before this one ended out of memory, with this usage. */
+void mg__alert_note_previous(double usage);
+
 /* ---- segment_life.c ----------------------------------------------------- */
 
 /** Opens what is wanted, watches it, goes on reaping. The sampler thread, no lock
@@ -303,6 +313,8 @@ bool mg__monitor_detect(mg_monitor *monitor, mg_detector *detector);
 bool mg__detector_sample(mg_detector *detector, const mg_config *config,
                          const mg_sample *sample, mg_event *out_event,
                          bool *out_has_event);
+/** Whether what it warned of last, of descriptors, is still so. */
+bool mg__detector_fds_warned(mg_detector *detector);
 /** ms between two samples that it needs at most; INFINITY: whatever they are. */
 double mg__detector_due_ms(mg_detector *detector);
 /** What is due of all detectors: wide readings, judgements. No lock may be held.

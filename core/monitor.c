@@ -44,11 +44,15 @@ mg_status mg_monitor_open(mg_monitor **out, const mg_config *config,
   if (st != MG_OK) goto fail_lock;
   st = mg__events_open(&m->events, err);
   if (st != MG_OK) goto fail_history;
-  st = mg__sampler_add(&m->seat, err);
+  st = mg_alerts_open(&m->alerts.alerts, err);
   if (st != MG_OK) goto fail_events;
+  st = mg__sampler_add(&m->seat, err);
+  if (st != MG_OK) goto fail_alerts;
   *out = m;
   return MG_OK;
 
+fail_alerts:
+  mg_alerts_close(m->alerts.alerts);
 fail_events:
   mg__events_close(&m->events);
 fail_history:
@@ -74,6 +78,7 @@ void mg_monitor_close(mg_monitor *m) {
   mg__detector_orphan(m);
   mg_monitor_join(m, NULL);
   monitor_leave_pools(m);
+  mg__alert_watch_close(&m->alerts);
   mg__counters_close(&m->counters);
   mg__events_close(&m->events);
   mg_history_close(m->history);
@@ -89,6 +94,7 @@ static void monitor_raise(mg_monitor *m, mg_event *event,
 
   if (mg_config_get(&m->config, MG_CONFIG_ENABLED) == 0) return;
   mg__segment_note_event(event, sample);
+  mg__alert_watch_event(&m->alerts, event);
   if (!is_wanted) return;
   event->sample = *sample;
   mg__events_push(&m->events, event);
@@ -132,9 +138,18 @@ void mg__monitor_raise_leak(mg_monitor *m, mg__counter *counter,
   monitor_raise(m, &event, s);
 }
 
+static void monitor_raise_alerts(mg_monitor *m, const mg_sample *s) {
+  mg_event event = {.kind = MG_EVENT_ALERT};
+
+  if (mg__alert_watch_sample(&m->alerts, &m->config, s, m->detector,
+                             &event.severity))
+    monitor_raise(m, &event, s);
+}
+
 static void monitor_record(mg_monitor *m, const mg_sample *s) {
   mg_event event = {.kind = MG_EVENT_STATS};
 
+  mg__alert_watch_record(&m->alerts);
   mg_history_add(m->history, s);
   monitor_raise(m, &event, s);
   monitor_raise_threshold(m, s);
@@ -275,6 +290,7 @@ mg__verdict mg__monitor_judge(mg_monitor *m, const mg_reading *reading,
   asks = monitor_detect(m, &s);
   verdict.reclaim = monitor_offer(m, &s);
   if (monitor_is_due(m, pass, now_ms)) monitor_record(m, &s);
+  monitor_raise_alerts(m, &s);
   verdict.due_ms = monitor_due_ms(m, now_ms);
   if (pass == MG__PASS_BACKGROUND)
     mg__segment_offer(&m->config, &s, mg__reclaim_live_bytes(m->reclaim),

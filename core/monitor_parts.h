@@ -3,6 +3,7 @@
 #ifndef MG_CORE_MONITOR_PARTS_H
 #define MG_CORE_MONITOR_PARTS_H
 
+#include "alert_watch.h"
 #include "internal.h"
 #include "memguard/level.h"
 #include "os.h"
@@ -17,6 +18,7 @@ struct mg_monitor {
   mg_buffers *follow;
   mg_reclaim *reclaim;
   mg_detector *detector;
+  mg__alert_watch alerts;
   uint64_t rounds; /* of `reclaim`, raised so far */
   uint64_t collections_before; /* of `reclaim`, when it was joined */
   mg_page *page;

@@ -220,6 +220,7 @@ void mg_segment_note_gc(const mg_pause *pause) {
                                .kind = kind};
   mg_segment_gc *gc;
 
+  mg__alert_note_gc(pause);
   if (map == NULL) return;
   gc = &map->gc[kind];
   event.began_unix_ms =
@@ -262,6 +263,7 @@ static bool segment_is_alert(const mg_event *event) {
     case MG_EVENT_STATS:
     case MG_EVENT_PRESSURE:
     case MG_EVENT_OPTIMIZATION:
+    case MG_EVENT_ALERT: /* tells of what the others here are raised for */
     case MG_EVENTS:
       break;
   }

@@ -37,6 +37,7 @@ mg_status mg_segment_describe(const mg_segment_identity *who, mg_error *err) {
   for (size_t i = 0; i < MG_PAUSE_KINDS; i++)
     own_take(t->kind[i], sizeof t->kind[i], who->kind[i]);
   t->phase_kinds = who->phase_kinds;
+  mg__alert_note_phases(who->phase_kinds);
   mg__unlock(&mg__self.lock);
   return MG_OK;
 }
@@ -80,6 +81,7 @@ static void own_begin(mg_segment_layout *map) {
   mg__self.last_second = mg__self.last_minute = 0;
   mg__self.group_path[0] = '\0';
   mg__self.phase_kinds = mg__self.texts.phase_kinds;
+  mg__segment_begin_alerts(map);
   mg__self.highest = (mg_segment_point){0};
   atomic_store(&mg__self.gc_number, 0);
   atomic_store(&mg__self.rounds, 0);
@@ -255,6 +257,7 @@ static void own_watch(void) {
 
 static void own_reap(double now_ms) {
   mg_segment_reaped ignored = {0};
+  double previous_usage;
 
   if (mg__self.reaper == NULL && now_ms >= mg__self.reap_due_ms) {
     mg__self.reap_due_ms = now_ms + MG_SEGMENT_REAP_MS;
@@ -264,6 +267,8 @@ static void own_reap(double now_ms) {
   if (mg__self.reaper == NULL ||
       mg__reaper_step(mg__self.reaper, OWN_REAP_NAMES, &ignored))
     return;
+  if (mg__reaper_has_previous(mg__self.reaper, &previous_usage))
+    mg__alert_note_previous(previous_usage);
   mg__reaper_close(mg__self.reaper);
   mg__self.reaper = NULL;
 }
@@ -397,7 +402,8 @@ void mg__segment_after_fork_in_child(void) {
   mg__self.group_path[0] = '\0';
   mg__reaper_close(mg__self.reaper);
   mg__self.reaper = NULL;
-  mg__self.is_wanted = mg__self.is_file_wanted = false;
+  mg__segment_forget_alerts(NULL);
+  mg__self.is_wanted = false;
   mg__self.sample.number = 0;
   mg__self.own_cpu_us = mg__self.thread_cpu_us = 0;
   mg__self.group_os = NULL;

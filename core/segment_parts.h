@@ -117,6 +117,16 @@ bool mg__segment_read_gc(mg_segment *segment, uint32_t kind, mg_segment_gc *out,
 size_t mg__segment_thin_points(mg_segment *segment, uint64_t window_ms,
                                mg_segment_point *out, size_t max);
 
+/* ---- segment_alert.c ---------------------------------------------------- */
+
+/** Shows what there is in a new file. The lock is held. */
+void mg__segment_begin_alerts(mg_segment_layout *map);
+/** Ends what `owner` shows as firing; NULL: forgets all (the lock is held then). */
+void mg__segment_forget_alerts(const void *owner);
+/** Changes of the alerts of `owner`, oldest first. */
+void mg__segment_note_alerts(const void *owner, const mg_alert *changes,
+                             size_t count);
+
 /* ---- segment_reap.c ----------------------------------------------------- */
 
 /** Looks through a directory in steps.
@@ -126,6 +136,9 @@ mg_status mg__reaper_open(mg__reaper **out, const char *directory,
 /** Looks at `names` more. @return false when it is through. */
 bool mg__reaper_step(mg__reaper *reaper, uint32_t names,
                      mg_segment_reaped *counts);
+/** Whether the run of this program before this one, which has just begun, ended out
+ *  of memory. @param out_usage at its end. */
+bool mg__reaper_has_previous(const mg__reaper *reaper, double *out_usage);
 void mg__reaper_close(mg__reaper *reaper);
 
 #endif

@@ -26,6 +26,8 @@ struct mg__reaper {
   const char *directory; /* [borrowed] */
   double keep_ms;
   size_t keep, count;
+  uint64_t previous_ms; /* when the latest run of our program ended; 0: none */
+  mg_postmortem_report previous;
   reap_kept kept[];
 };
 
@@ -297,6 +299,27 @@ static uint64_t reap_time(const mg_segment *s, const mg_segment_view *view,
   return at > now_ms ? now_ms : at;
 }
 
+/* Whether it is the latest run of this program that was over when ours began. One
+ * that others looked through before may hide a later one that is gone by now. */
+static void reap_note_previous(mg__reaper *r, mg_segment *s,
+                               const mg_segment_view *view, uint64_t ended_ms) {
+  const mg_segment_layout *own = mg__segment_map();
+  mg_postmortem_facts facts;
+
+  if (own == NULL || own->header.argv_hash != s->header.argv_hash ||
+      strcmp(own->header.program, s->header.program) != 0 ||
+      strcmp(own->header.runtime, s->header.runtime) != 0 ||
+      ended_ms > own->header.opened_unix_ms || ended_ms < r->previous_ms)
+    return;
+  if (view->is_folded &&
+      (double)(mg__os_unix_ms() - ended_ms) > MG_SEGMENT_KEEP_CLEAN_MS)
+    return;
+  if (mg_segment_facts(s, &facts, NULL) != MG_OK) return;
+  facts.is_alive = false;
+  mg_postmortem(&facts, &r->previous);
+  r->previous_ms = ended_ms;
+}
+
 /* @return whether it stays, last seen at `*out_unix_ms`. */
 static bool reap_dead(mg__reaper *r, mg_segment *s, const char *name,
                       uint64_t *out_unix_ms, mg_segment_reaped *counts) {
@@ -311,6 +334,7 @@ static bool reap_dead(mg__reaper *r, mg_segment *s, const char *name,
     return true;
   }
   *out_unix_ms = reap_time(s, &view, now_ms);
+  if (r == mg__self.reaper) reap_note_previous(r, s, &view, *out_unix_ms);
   if (!view.is_folded && reap_fold(r, s, &view, *out_unix_ms))
     counts->folded++;
   if (view.state != MG_SEGMENT_RUNNING && keep_ms > MG_SEGMENT_KEEP_CLEAN_MS)
@@ -412,6 +436,11 @@ bool mg__reaper_step(mg__reaper *r, uint32_t names, mg_segment_reaped *counts) {
       reap_rest(r, name);
   }
   return true;
+}
+
+bool mg__reaper_has_previous(const mg__reaper *r, double *out_usage) {
+  *out_usage = r->previous.usage;
+  return r->previous_ms != 0 && r->previous.verdict == MG_VERDICT_OOM_LIKELY;
 }
 
 void mg__reaper_close(mg__reaper *r) {

@@ -134,8 +134,8 @@ MG_API size_t mg_alert_summary(const mg_alert *alert,
  *  last_unix_ms, resolved_unix_ms (null while it fires), value, threshold (null
  *  if unknown), unit, summary, culprit ("" if unknown), subject, repeats, number.
  *  Any bytes in texts come out as valid JSON in UTF-8. Pure.
- *  @return its length without the NUL; `out` holds it if that is less than
- *  `out_bytes`, else nothing. MG_ALERT_JSON_BYTES are always enough. */
+ *  @return its length without the NUL, 0 without memory; `out` holds it if that is
+ *  less than `out_bytes`, else nothing. MG_ALERT_JSON_BYTES are always enough. */
 #define MG_ALERT_JSON_BYTES 4096
 MG_API size_t mg_alert_json(const mg_alert *alert, char *out,
                             size_t out_bytes);
@@ -144,19 +144,20 @@ MG_API size_t mg_alert_json(const mg_alert *alert, char *out,
 
 /** X(name): what is known at one moment, as numbers; NaN: unknown.
  *  usage, level          ratio of the nearest limit; mg_level
- *  gc_ms, cpu_ms         spent collecting, and CPU time of the process, so far
+ *  gc_ms, cpu_ms         spent collecting, and CPU time of the process, so far; NaN:
+ *                        not told now
  *  pause_ms              longest collection since the facts before; 0: none
  *  unreclaimable         1: a round just gave up; else 0
  *  rss_growth, heap_growth  MB per minute where that is rapid growth, 0 where it is
  *                        not; NaN: not judged now, so as before
- *  fd_count, fd_growth   open descriptors; growth per minute
+ *  fd_count              open descriptors
  *  fd_warned             1: the detector warns of them; 0: it does not
  *  previous_oom          usage at the end of a run before this one that ended "OOM
  *                        likely", told once; NaN: none */
 #define MG_ALERT_FACT_MAP(X)                                      \
   X(now_ms) X(unix_ms) X(usage) X(level) X(gc_ms) X(cpu_ms)       \
   X(pause_ms) X(unreclaimable) X(rss_growth) X(heap_growth)       \
-  X(fd_count) X(fd_growth) X(fd_warned) X(previous_oom)
+  X(fd_count) X(fd_warned) X(previous_oom)
 
 typedef struct mg_alert_facts {
 #define MG_ALERT_FACT_FIELD(name) double name;
@@ -186,9 +187,8 @@ typedef struct mg_alerts_stats {
 
 typedef struct mg_alerts mg_alerts;
 
-/** @param out [owned] @param history changes kept, 1 or more.
- *  @return MG_OK, MG_ENOMEM. */
-MG_API mg_status mg_alerts_open(mg_alerts **out, size_t history, mg_error *err);
+/** @param out [owned] @return MG_OK, MG_ENOMEM. */
+MG_API mg_status mg_alerts_open(mg_alerts **out, mg_error *err);
 MG_API void mg_alerts_close(mg_alerts *alerts);
 /** Judges one moment under `config`. Some 100 ns where nothing happens. With
  *  alerts_enabled false all that fires is resolved.
@@ -286,6 +286,39 @@ MG_API void mg_outbox_read_stats(const mg_outbox *outbox,
                                  mg_outbox_stats *out);
 /** NULL allowed. */
 MG_API void mg_free_text(char *text);
+
+/* ---- a monitor's ------------------------------------------------------- */
+
+struct mg_monitor;
+
+/** The alerts of a monitor as one JSON object: "active": [as mg_alert_json()],
+ *  "changes": [those after number `after`, oldest first], "lost": how many of
+ *  these are no longer in the history, and "stats": the fields of mg_alerts_stats.
+ *  Any thread. @param out [owned] release with mg_free_text().
+ *  @return MG_OK, MG_ENOMEM. */
+MG_API mg_status mg_monitor_alerts(const struct mg_monitor *monitor,
+                                   uint64_t after, char **out, mg_error *err);
+/** Number of the newest change. Any thread, one atomic load. */
+MG_API uint64_t mg_monitor_alert_number(const struct mg_monitor *monitor);
+/** Puts all that changed since the last call into an outbox; of what the history
+ *  does not hold any more, what still fires. Monitor: any thread. */
+MG_API void mg_outbox_follow(mg_outbox *outbox,
+                             const struct mg_monitor *monitor, double now_ms);
+
+/** What a tracker makes of facts, for tests and for who wants to know beforehand:
+ *  rows of MG_ALERT_FACTS numbers in the order of the map, then four of a leak:
+ *  signal (mg_leak_signal; NaN: no leak is told), severity, growth_per_minute,
+ *  is_over. As mg_monitor_alerts() with all changes. Pure.
+ *  @param out [owned] mg_free_text(). @return MG_OK, MG_ENOMEM. */
+enum {
+#define MG_ALERT_FACT_ENUM(name) MG_ALERT_FACT_##name,
+  MG_ALERT_FACT_MAP(MG_ALERT_FACT_ENUM)
+#undef MG_ALERT_FACT_ENUM
+      MG_ALERT_FACTS,
+  MG_ALERT_ROW = MG_ALERT_FACTS + 4
+};
+MG_API mg_status mg_alert_replay(const mg_config *config, const double *rows,
+                                 size_t count, char **out, mg_error *err);
 
 #ifdef __cplusplus
 }

@@ -274,6 +274,39 @@ typedef enum mg_profile {
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
     "new descriptors in a minute that raise `fd:warning`")                    \
+  X(ALERTS_ENABLED, "alert", "alerts_enabled", BOOL, 1, 0, 1,                 \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.enabled",                                                          \
+    "whether a running monitor raises alerts")                                \
+  X(ALERT_COOLDOWN, "alert", "alert_cooldown", DURATION, 300000, 0, MG_DAY_MS, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.cooldown alert.cooldown_ms alert.alert_cooldown_ms",               \
+    "least time between the end of an alert and its return; what comes "      \
+    "back earlier is counted")                                                \
+  X(ALERT_RESOLVE_AFTER, "alert", "alert_resolve_after", DURATION, 60000, 0, MG_DAY_MS, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.resolve_after alert.resolve_after_ms alert.alert_resolve_after_ms", \
+    "time without its condition after which an alert is over")                \
+  X(ALERT_HISTORY_SIZE, "alert", "alert_history_size", COUNT, 200, 1, 10000,  \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.history_size",                                                     \
+    "changes of alerts kept; the oldest are dropped and counted")             \
+  X(HIGH_USAGE_FOR, "alert", "high_usage_for", DURATION, 10000, 0, MG_DAY_MS, \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.high_usage_for_ms",                                                \
+    "time at or above alert_threshold before `high_usage` is raised")         \
+  X(CRITICAL_FOR, "alert", "critical_for", DURATION, 0, 0, MG_DAY_MS,         \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.critical_for_ms",                                                  \
+    "time at or above force_gc_threshold before `critical` is raised")        \
+  X(GC_HIGH_PERCENT, "alert", "gc_high_percent", PERCENT, 10, 0.1, 100,       \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "",                                                                       \
+    "share of the process's CPU time in collections that is too much")        \
+  X(GC_HIGH_FOR, "alert", "gc_high_for", DURATION, 180000, 0, MG_DAY_MS,      \
+    MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
+    "alert.gc_high_for_ms",                                                   \
+    "time above gc_high_percent before `gc_high` is raised")                  \
   X(SEGMENT_ENABLED, "segment", "segment_enabled", BOOL, 1, 0, 1,             \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "segment.enabled",                                                        \

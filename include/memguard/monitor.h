@@ -11,7 +11,7 @@
  * Events wait in a bounded queue (MG_EVENT_QUEUE, per monitor) until the
  * binding takes them on the runtime's own thread with mg_monitor_next_event().
  * A newer event of a kind that states the present (stats, threshold, growth,
- * pressure, level) replaces a waiting one of that kind; a leak event is kept per
+ * pressure, level, alert: there are changes, see alert.h) replaces a waiting one of that kind; a leak event is kept per
  * counter, one of a round per round; what a full queue evicts is counted.
  *
  * Threads: any thread may call any function on an open monitor;
@@ -48,7 +48,8 @@ extern "C" {
   X(UNRECLAIMABLE, "memory:unreclaimable") \
   X(LEAK_SUSPECTED, "leak:suspected")  \
   X(LEAK_WITHDRAWN, "leak:withdrawn")  \
-  X(FD_WARNING, "fd:warning")
+  X(FD_WARNING, "fd:warning")          \
+  X(ALERT, "alert")
 
 typedef enum mg_event_kind {
 #define MG_EVENT_ENUM(id, name) MG_EVENT_##id,

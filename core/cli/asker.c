@@ -74,11 +74,25 @@ static asker_slot *asker_next(asker *a) {
   return oldest;
 }
 
+/* A process that does not answer one is not asked again for the others. */
+static void asker_give_up(asker *a, const asker_question *late) {
+  for (int i = 0; i < ASKER_WAITING; i++) {
+    asker_slot *slot = &a->slot[i];
+    if (slot->state != WAITING ||
+        strcmp(slot->question->socket_path, late->socket_path) != 0)
+      continue;
+    slot->question->status = late->status;
+    slot->question->err = late->err;
+    slot->state = ANSWERED;
+  }
+}
+
 static void asker_work(asker *a, asker_slot *slot) {
   slot->state = WORKING;
   pthread_mutex_unlock(&a->lock);
   asker_answer(slot->question);
   pthread_mutex_lock(&a->lock);
+  if (slot->question->status == MG_ETIMEOUT) asker_give_up(a, slot->question);
   slot->state = ANSWERED;
   eventfd_write(a->fd, 1);
   pthread_cond_broadcast(&a->changed); /* its process is free for others */

@@ -43,7 +43,7 @@
   X("memguard-memory", "MemguardRapidGrowth", "rapid_growth", "info", "10m",   \
     "memguard_resident_memory_growth_bytes_per_second * 60 / 1048576 > 0.5",   \
     "Resident memory of " RULES_WHO " keeps growing",                          \
-    "It grew by {{ $value | humanize }} MB a minute over the last ten "        \
+    "It grew by {{ printf \"%.1f\" $value }} MB a minute over the last ten "     \
     "minutes.")                                                                \
   X("memguard-memory", "MemguardNativeGrowth", "divergence", "warning", "15m", \
     "(deriv(memguard_process_resident_memory_bytes[1h])\n"                     \
@@ -69,7 +69,7 @@
     "`memguard gc-profile {{ $labels.pid }}` tells what to set.")              \
   X("memguard-leaks", "MemguardLeak", "memory_leak", "warning", "5m",          \
     "min_over_time(memguard_heap_objects[5m])\n"                               \
-    "  > max_over_time(memguard_heap_objects[5m] offset 5m)\n"                 \
+    "  > max_over_time(memguard_heap_objects[5m] offset 5m1s)\n"               \
     "and deriv(memguard_heap_objects[10m]) * 600\n"                            \
     "  > 0.01 * memguard_heap_objects",                                        \
     "Objects on the heap of " RULES_WHO " become more and more",               \
@@ -77,7 +77,7 @@
     "humanize }} at least. `memguard snapshot {{ $labels.pid }}` names types.") \
   X("memguard-leaks", "MemguardHeapLeak", "memory_leak", "warning", "5m",      \
     "min_over_time(memguard_heap_allocated_bytes[15m])\n"                      \
-    "  > max_over_time(memguard_heap_allocated_bytes[15m] offset 15m)\n"       \
+    "  > max_over_time(memguard_heap_allocated_bytes[15m] offset 15m1s)\n"       \
     "and deriv(memguard_heap_allocated_bytes[30m]) * 1800\n"                   \
     "  > 0.05 * memguard_heap_allocated_bytes",                                \
     "The heap of " RULES_WHO " becomes larger and larger",                     \

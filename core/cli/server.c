@@ -19,6 +19,7 @@
 
 #define SERVER_ACCEPTS 32 /* in a row, before what came is worked at */
 #define SERVER_TICK_MS 1000
+#define SERVER_MOMENT_S 0.005
 
 /** RECEIVING: a request, or nothing. ASKING: the handler has it. SENDING: the answer.
  *  CLOSING: shut down, the library is about to notice. */
@@ -367,8 +368,21 @@ server *server_open(int listen_fd, const server_hooks *hooks) {
   return s;
 }
 
+static bool server_is_sending(const server *s) {
+  for (const server_client *c = s->clients.after; c != &s->clients; c = c->after)
+    if (c->state == ASKING || c->state == SENDING) return true;
+  return false;
+}
+
 void server_close(server *s) {
+  double until_ms = server_now_ms() + SERVER_PARTING_MS;
+
   if (s == NULL) return;
+  do {
+    mhd.run(s->daemon);
+    if (!server_is_sending(s)) break;
+    cli_sleep_s(SERVER_MOMENT_S);
+  } while (server_now_ms() < until_ms);
   mhd.stop_daemon(s->daemon);
   free(s);
 }

@@ -24,8 +24,10 @@
 #define SERVER_REQUEST_MS 10000.0
 #define SERVER_IDLE_MS 75000.0
 #define SERVER_ANSWER_MS 30000.0
-#define SERVER_HEAD_BYTES 32768u /* with what the library adds */
-#define SERVER_DRAIN_BYTES 1048576u /* of a body too long, read to be polite */
+#define SERVER_HEAD_BYTES 65536u /* room for one that is refused in words */
+#define SERVER_DRAIN_BYTES 16777216u /* of a body too long, read so that the peer
+                                        gets to see the answer */
+#define SERVER_PARTING_MS 500.0
 #define SERVER_HELD_BYTES 16777216u
 
 typedef struct server server;
@@ -51,7 +53,8 @@ typedef struct server_hooks {
 server *server_open(int listen_fd, const server_hooks *hooks);
 /** Serves until `stop_fd` can be read. */
 void server_run(server *s, int stop_fd);
-/** Breaks off what is under way. NULL allowed. */
+/** Once everything is answered: gives peers a moment to take it, then breaks off.
+ *  NULL allowed. */
 void server_close(server *s);
 
 /* ---- a request ------------------------------------------------------------- */

@@ -7,6 +7,7 @@ import { bytes, milliseconds, moment, percent, words } from './text.js';
 const uPlot = globalThis.uPlot;
 const levelColours = ['--level-normal', '--level-elevated', '--level-high', '--level-critical'];
 const byteSteps = Array.from({ length: 36 }, (_, power) => 2 ** (power + 8));
+const timeSteps = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 const limitReach = 2.5; // times the highest value: beyond, the limit is told, not drawn
 const palette = new Map();
 
@@ -97,10 +98,10 @@ class Chart {
         y: { range: () => [0, this.#top()] },
       },
       axes: [
-        { ...axis, space: 70, size: 26, values: (_, splits) => splits.map((s) => this.#tick(s)) },
+        { ...axis, space: 64, size: 26, incrs: timeSteps, values: (_, splits) => splits.map((s) => this.#tick(s)) },
         {
           ...axis, size: 62, space: 26, ...(plan.steps ? { incrs: plan.steps } : {}),
-          values: (_, splits) => splits.map((value) => plan.format(value)),
+          values: (_, splits) => splits.map((value) => plan.format(value).replace('.0 ', ' ')),
         },
       ],
       series: [{}, ...plan.series.map((series) => this.#series(series))],
@@ -123,7 +124,7 @@ class Chart {
 
   #tick(seconds) {
     const text = moment(seconds * 1000);
-    return this.facts.to - this.facts.from > 1800 ? text.replace(/:\d\d$/, '') : text;
+    return this.facts.to - this.facts.from > 300 ? text.replace(/:\d\d$/, '') : text;
   }
 
   #top() {

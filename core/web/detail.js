@@ -28,7 +28,7 @@ function tilesOf(one) {
     ['rss', bytes(reading.rss_bytes), words('peak', { bytes: bytes(facts.peak_rss_bytes) })],
     ['heap', bytes(heap), share ? words('heap_share', { percent: share, bytes: bytes(total) }) : ''],
     ['native', bytes(facts.native_bytes), words('native_note')],
-    ['limit', bytes(facts.limit_bytes), words('usage_note', { percent: percent(one.usage) }), { domain }],
+    ['limit', bytes(facts.limit_bytes), words('usage_note', { percent: percent(one.usage), domain })],
     ['gcs', count(one.collections), words('gc_note', { ms: milliseconds(one.collectionsMs) })],
     ['pause', milliseconds(facts.last_pause_ms), p95 === null ? '' : words('p95', { ms: milliseconds(p95) })],
     ['freed', bytes(facts.freed_bytes), words('rounds', { count: count(facts.rounds) })],
@@ -39,7 +39,7 @@ function tilesOf(one) {
 
 function showTiles(one) {
   const list = byId('tiles');
-  tilesOf(one).forEach(([id, value, note, values], index) => {
+  tilesOf(one).forEach(([id, value, note], index) => {
     let tile = list.children[index];
     if (!tile) {
       tile = make('div', `tile tile-${id}`);
@@ -47,7 +47,7 @@ function showTiles(one) {
       list.append(tile);
     }
     const [name, number, under] = tile.children;
-    put(name, words(`tile_${id}`, values));
+    put(name, words(`tile_${id}`));
     put(number, value);
     put(under, note);
   });
@@ -151,6 +151,13 @@ export function showOptimizations({ optimizations }) {
   fill('optimizations', rounds, 'no_optimizations');
 }
 
+/** A cell whose parts stay whole where it wraps. */
+function parts(className, texts) {
+  const cell = make('td', className);
+  cell.append(...texts.filter(Boolean).map((text) => make('span', '', text)));
+  return cell;
+}
+
 function typeRow(type) {
   const row = make('tr');
   const name = make('th', 'type-name', type.name);
@@ -161,7 +168,7 @@ function typeRow(type) {
     type.grown_count ? `${type.grown_count > 0 ? '+' : ''}${count(type.grown_count)}` : '',
     type.grown_bytes ? bytes(type.grown_bytes) : '',
   ];
-  row.append(name, make('td', 'number', alive.filter(Boolean).join(' · ')), make('td', 'number grown', grown.filter(Boolean).join(' · ')));
+  row.append(name, parts('number', alive), parts('number grown', grown));
   return row;
 }
 

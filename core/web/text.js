@@ -83,10 +83,15 @@ export function percent(value) {
   return `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)} %`;
 }
 
+/** One digit behind the point, if it says something. */
+function short(value) {
+  return value.toFixed(1).replace('.0', '');
+}
+
 export function milliseconds(value) {
   if (value === null || value === undefined) return none;
-  if (value >= 60000) return `${(value / 60000).toFixed(1)} min`;
-  if (value >= 1000) return `${(value / 1000).toFixed(1)} s`;
+  if (value >= 60000) return `${short(value / 60000)} min`;
+  if (value >= 1000) return `${short(value / 1000)} s`;
   return `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)} ms`;
 }
 

@@ -50,17 +50,20 @@ describe('what it answers', () => {
   test('health', async () => {
     const { status, json } = await get('/livez');
     expect([status, json]).toEqual([200, { status: 'ok' }]);
-    expect((await get('/health')).json).toMatchObject({ services: { memory: 'ok' } });
+    const health = (await get('/health')).json;
+    expect(Object.keys(health)).toEqual(['status', 'time', 'services']);
+    expect(['ok', 'warning']).toContain(health.services.memory);
   });
 
   test('metrics, as the client wants them', async () => {
     const plain = await get('/metrics');
     expect([plain.status, plain.headers['content-type']]).toEqual([200, 'text/plain; version=0.0.4; charset=utf-8']);
-    expect(plain.text).toContain(`memguard_process_up{pid="${process.pid}"`);
-    expect(plain.text).toContain('\nmemory_heap_alloc_bytes{');
+    const names = plain.text.split('\n').filter((line) => !line.startsWith('#')).map((line) => line.split('{')[0]);
+    expect(names).toEqual(expect.arrayContaining(['memguard_process_up', 'memguard_heap_allocated_bytes', 'memory_heap_alloc_bytes']));
+    expect(plain.text.split('\n').filter((line) => line.startsWith(`memguard_process_up{pid="${process.pid}"`))).toHaveLength(1);
     const open = await get('/metrics', { Accept: 'application/openmetrics-text; version=1.0.0' });
     expect(open.headers['content-type']).toBe('application/openmetrics-text; version=1.0.0; charset=utf-8');
-    expect(open.text).toMatch(/# EOF\n$/);
+    expect(open.text.slice(-7)).toBe('\n# EOF\n');
   });
 
   test('HEAD: the headers of GET and no body', async () => {
@@ -96,7 +99,8 @@ describe('what it does', () => {
 
   test('an optimization', async () => {
     const { status, json } = await write('POST', '/api/v1/memory/optimize', '');
-    expect([status, json.method, json.success]).toEqual([200, 'aggressive', true]);
+    expect([status, json.method]).toEqual([200, 'aggressive']);
+    expect(json.optimizations.length).toBeGreaterThan(0);
   });
 
   test('settings are read and changed', async () => {
@@ -235,7 +239,9 @@ describe('clients that behave badly', () => {
     const seen = [];
     const handle = middleware({ token: GOOD_TOKEN });
     const { port: watched } = await listen((request, response) => {
-      const count = () => [request, response].map((one) => one.eventNames().map((name) => [name, one.listenerCount(name)]));
+      // Node itself waits for the end of a body that nobody read.
+      const events = [[request, 'data'], [request, 'error'], [request, 'close'], [response, 'close'], [response, 'finish']];
+      const count = () => events.map(([one, name]) => one.listenerCount(name)).join();
       seen.push({ before: count(), count });
       handle(request, response);
     });
@@ -243,7 +249,7 @@ describe('clients that behave badly', () => {
       await ask(watched, GC, { method: 'POST', headers: AUTHORIZED, body });
     }
     for (const { before, count } of seen) {
-      await until(() => JSON.stringify(count()) === JSON.stringify(before));
+      await until(() => count() === before);
     }
     expect(seen).toHaveLength(3);
   });

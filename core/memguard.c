@@ -59,6 +59,7 @@
 #include "postmortem.c"
 #include "metrics.c"
 #include "metrics_facts.c"
+#include "metrics_group.c"
 #include "metrics_service.c"
 #include "metrics_series.c"
 #include "metrics_text.c"

@@ -348,6 +348,9 @@ void mg__os_identify(mg__os_identity *out);
 /** Start time of a process that is there and is no zombie. @return 0 if none. */
 uint64_t mg__os_start_time(uint32_t pid);
 
+/** Whether a process is in the process group of this one. */
+bool mg__os_is_of_group(uint32_t pid);
+
 uint32_t mg__os_user(void);
 /** The count in a file of a control group's file system; a path that leads
  *  elsewhere is not opened. @return MG_ABSENT if there is none. */

@@ -97,6 +97,10 @@ void mg__os_identify(mg__os_identity *out) {
   segment_read_text("/proc/self/comm", out->program, sizeof out->program);
 }
 
+bool mg__os_is_of_group(uint32_t pid) {
+  return getpgid((pid_t)pid) == getpgrp();
+}
+
 uint32_t mg__os_user(void) { return (uint32_t)geteuid(); }
 
 uint64_t mg__os_oom_kills(const char *path) {

@@ -326,6 +326,13 @@ MG_API mg_status mg_metrics_each_own(uint32_t groups,
                                      bool (*visit)(void *ctx,
                                                    const mg_metrics_point *),
                                      void *ctx, mg_error *err);
+/** The same for all living processes of this one's process group and user that show
+ *  themselves: what was started together, as a server and its workers. Each is in it
+ *  once. Others come in no order after this one. Any thread. */
+MG_API mg_status mg_metrics_each_group(uint32_t groups,
+                                       bool (*visit)(void *ctx,
+                                                     const mg_metrics_point *),
+                                       void *ctx, mg_error *err);
 
 /** Counts connections of the host's pools in use, up or down; the next samples
  *  carry their sum. Any thread, no lock. */

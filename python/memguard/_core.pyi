@@ -32,6 +32,19 @@ def segment_path() -> str | None:
     """Path of the file in which this process shows itself to the memguard tool;
     None while it does not. Any thread."""
 
+def _metrics_points(
+    groups: int, with_group: bool, /
+) -> list[
+    tuple[
+        str,  # name
+        str,  # gauge, counter, histogram
+        str,  # unit
+        str,  # help
+        dict[str, str],
+        float,  # of a histogram its sum
+        list[tuple[float, int]] | None,  # upper bound, count up to there
+    ]
+]: ...
 def _segment_problem() -> str | None: ...
 def _segment_mark_exit() -> None: ...
 

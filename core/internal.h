@@ -132,6 +132,20 @@ bool mg__counter_has_news(mg__counter *counter, const mg_config *config);
 uint32_t mg__health_issues(const mg_config *config, const mg_reading *reading);
 mg_health mg__health_severity(uint32_t issues);
 
+/* ---- look.c ------------------------------------------------------------ */
+
+/** What was told last of a heap. No lock: the fields are of one moment, but for one
+ *  who reads while they are told. */
+typedef struct mg__look {
+  _Atomic bool is_told;
+  _Atomic uint64_t block_bytes, block_total_bytes, block_idle_bytes,
+      heap_objects, malloc_used_bytes, malloc_total_bytes, total_alloc_bytes;
+} mg__look;
+
+/** Sets the fields of the reading if anything was told. @param look NULL: of the
+ *  process. */
+void mg__look_read(const mg__look *look, mg_reading *out);
+
 /* ---- growth.c ---------------------------------------------------------- */
 
 typedef enum mg__series { MG__SERIES_RSS, MG__SERIES_HEAP } mg__series;

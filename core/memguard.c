@@ -30,6 +30,7 @@
 #include "event.c"
 #include "counter.c"
 #include "growth.c"
+#include "look.c"
 #include "leak.c"
 #include "leak_replay.c"
 #include "leak_rule.c"

@@ -34,7 +34,6 @@ mg_status mg_monitor_open(mg_monitor **out, const mg_config *config,
     return mg__fail(err, MG_ENOMEM, "monitor, %zu bytes", sizeof *m);
   monitor_note_config(m, config);
   mg_monitor_set_heap(m, &(mg_heap)MG_HEAP_INIT);
-  mg_monitor_set_look(m, &(mg_heap_look)MG_HEAP_LOOK_INIT);
   m->interest = UINT32_MAX;
   m->seat.monitor = m;
   if (hooks != NULL) m->seat.hooks = *hooks;
@@ -205,14 +204,8 @@ void mg__monitor_add_heap(const mg_monitor *m, mg_reading *out) {
   MONITOR_HEAP(heap_limit_bytes)
   MONITOR_HEAP(external_bytes)
   MONITOR_HEAP(array_buffer_bytes)
-  MONITOR_HEAP(block_bytes)
-  MONITOR_HEAP(block_total_bytes)
-  MONITOR_HEAP(block_idle_bytes)
-  MONITOR_HEAP(heap_objects)
-  MONITOR_HEAP(malloc_used_bytes)
-  MONITOR_HEAP(malloc_total_bytes)
-  MONITOR_HEAP(total_alloc_bytes)
 #undef MONITOR_HEAP
+  mg__look_read(&m->look, out);
 }
 
 static void monitor_follow_rate(mg_monitor *m, double usage, double now_ms) {

@@ -33,8 +33,7 @@ struct mg_monitor {
   /* No lock: mg_monitor_set_heap() may run inside a collection. */
   _Atomic uint64_t heap_used_bytes, heap_total_bytes, heap_limit_bytes,
       external_bytes, array_buffer_bytes;
-  _Atomic uint64_t block_bytes, block_total_bytes, block_idle_bytes,
-      heap_objects, malloc_used_bytes, malloc_total_bytes, total_alloc_bytes;
+  mg__look look;
   _Atomic uint64_t operations;
   _Atomic uint32_t operation_interval;
 };

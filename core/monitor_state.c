@@ -69,19 +69,6 @@ void mg_monitor_set_heap(mg_monitor *m, const mg_heap *heap) {
 #undef MONITOR_HEAP
 }
 
-void mg_monitor_set_look(mg_monitor *m, const mg_heap_look *look) {
-#define MONITOR_LOOK(field) \
-  atomic_store_explicit(&m->field, look->field, memory_order_relaxed);
-  MONITOR_LOOK(block_bytes)
-  MONITOR_LOOK(block_total_bytes)
-  MONITOR_LOOK(block_idle_bytes)
-  MONITOR_LOOK(heap_objects)
-  MONITOR_LOOK(malloc_used_bytes)
-  MONITOR_LOOK(malloc_total_bytes)
-  MONITOR_LOOK(total_alloc_bytes)
-#undef MONITOR_LOOK
-}
-
 void mg_monitor_set_page(mg_monitor *m, mg_page *page) {
   mg_sample latest;
 

@@ -39,12 +39,19 @@ bool mg_trim_malloc(void) {
 #endif
 }
 
-uint64_t mg_malloc_bytes(void) {
+void mg_malloc_read(uint64_t *out_used_bytes, uint64_t *out_total_bytes) {
+  *out_used_bytes = *out_total_bytes = MG_ABSENT;
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
   struct mallinfo2 info = mallinfo2();
 
-  return (uint64_t)info.uordblks + info.hblkhd;
-#else
-  return MG_ABSENT;
+  *out_used_bytes = (uint64_t)info.uordblks + info.hblkhd;
+  *out_total_bytes = (uint64_t)info.arena + info.hblkhd;
 #endif
+}
+
+uint64_t mg_malloc_bytes(void) {
+  uint64_t used_bytes, total_bytes;
+
+  mg_malloc_read(&used_bytes, &total_bytes);
+  return used_bytes;
 }

@@ -207,7 +207,8 @@ typedef struct mg_heap_look {
 } mg_heap_look;
 #define MG_HEAP_LOOK_INIT \
   {MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT, MG_ABSENT}
-/** As mg_monitor_set_heap(). */
+/** As mg_monitor_set_heap(). @param monitor NULL: of the whole process, for its
+ *  monitors that were told of no heap of their own. */
 MG_API void mg_monitor_set_look(mg_monitor *monitor, const mg_heap_look *look);
 
 /** Which events are raised: bit 1 << mg_event_kind for each; all at first. What

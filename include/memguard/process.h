@@ -34,6 +34,10 @@ MG_API bool mg_trim_malloc(void);
  *  millisecond with a large heap; other threads wait as above. */
 MG_API uint64_t mg_malloc_bytes(void);
 
+/** The same, and what malloc holds for it, of one moment. Both MG_ABSENT if this C
+ *  library does not count. */
+MG_API void mg_malloc_read(uint64_t *out_used_bytes, uint64_t *out_total_bytes);
+
 /** Everything of a reading that the kernel knows; the heap fields stay
  *  MG_ABSENT. About 20 us. */
 MG_API void mg_read_process(mg_reading *out);

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from memguard.fd_watch import FdWatch
     from memguard.frame import FrameWindow
     from memguard.leak import LeakCulprit, LeakFinding, assert_no_leak, find_leaks
+    from memguard.metrics import Metric, MetricSample, collect_metrics, metrics_text
     from memguard.optimizer import MemoryOptimizationService
     from memguard.pool import MemoryPool, ObjectPool, PooledArray, shared_pool
     from memguard.queue_memory import QueueMemory
@@ -108,6 +109,8 @@ _LAZY = {
     "ManagedConnectionPool": "connection_pool",
     "MemoryOptimizationService": "optimizer",
     "MemoryPool": "pool",
+    "Metric": "metrics",
+    "MetricSample": "metrics",
     "ObjectPool": "pool",
     "PooledArray": "pool",
     "QueueMemory": "queue_memory",
@@ -117,7 +120,9 @@ _LAZY = {
     "RingBuffer": "reuse",
     "assert_no_leak": "leak",
     "cache_stats": "_caches",
+    "collect_metrics": "metrics",
     "find_leaks": "leak",
+    "metrics_text": "metrics",
     "pool_stats": "_caches",
     "register_cache": "_caches",
     "register_pool": "_caches",
@@ -152,6 +157,8 @@ __all__ = [
     "MemoryMonitor",
     "MemoryOptimizationService",
     "MemoryPool",
+    "Metric",
+    "MetricSample",
     "NoMemoryError",
     "NotFoundError",
     "ObjectPool",
@@ -173,10 +180,12 @@ __all__ = [
     "apply_gc_profile",
     "assert_no_leak",
     "cache_stats",
+    "collect_metrics",
     "find_leaks",
     "freeze",
     "freeze_before_fork",
     "load_config",
+    "metrics_text",
     "pool_stats",
     "process_info",
     "register_cache",

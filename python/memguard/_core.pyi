@@ -32,19 +32,20 @@ def segment_path() -> str | None:
     """Path of the file in which this process shows itself to the memguard tool;
     None while it does not. Any thread."""
 
-def _metrics_points(
-    groups: int, with_group: bool, /
+def _metrics_text(openmetrics: bool, compatible: bool, /) -> str: ...
+def _metrics_collect(
+    compatible: bool, /
 ) -> list[
     tuple[
-        str,  # name
-        str,  # gauge, counter, histogram
-        str,  # unit
-        str,  # help
-        dict[str, str],
-        float,  # of a histogram its sum
-        list[tuple[float, int]] | None,  # upper bound, count up to there
+        str,
+        str,
+        str,
+        str,
+        list[tuple[dict[str, str], float, list[tuple[float, int]] | None]],
     ]
 ]: ...
+def _metrics_read(data: bytes, openmetrics: bool, groups: int, /) -> str: ...
+def _metrics_add_connections(change: int, /) -> None: ...
 def _segment_problem() -> str | None: ...
 def _segment_mark_exit() -> None: ...
 
@@ -257,6 +258,42 @@ class Sample:
     @property
     def array_buffer_bytes(self) -> int | None:
         """Part of it held by array buffers; Node only."""
+
+    @property
+    def block_bytes(self) -> int | None:
+        """Bytes in use on the runtime's own heap, when last looked at."""
+
+    @property
+    def block_total_bytes(self) -> int | None:
+        """Bytes reserved for that heap, at the same moment."""
+
+    @property
+    def block_idle_bytes(self) -> int | None:
+        """Part of them without anything in it."""
+
+    @property
+    def heap_objects(self) -> int | None:
+        """Blocks on that heap, at the same moment."""
+
+    @property
+    def malloc_used_bytes(self) -> int | None:
+        """Bytes in use of the C allocator, as told with that."""
+
+    @property
+    def malloc_total_bytes(self) -> int | None:
+        """Bytes reserved by the C allocator, at the same moment."""
+
+    @property
+    def total_alloc_bytes(self) -> int | None:
+        """Bytes the runtime allocated so far, freed ones too; Node only."""
+
+    @property
+    def cpu_us(self) -> int | None:
+        """CPU time of the process, in microseconds."""
+
+    @property
+    def active_connections(self) -> int | None:
+        """Connections in use of the program's pools."""
 
     def as_dict(self) -> dict[str, int | float | str | None]:
         """Every attribute in a new dict, by name."""

@@ -105,6 +105,7 @@ static void gc_stopped(mgpy_state *state, PyObject *info) {
   mg_segment_note_gc(&pause);
   atomic_fetch_add(&gc->count, 1);
   if (pause.kind == GC_OLDEST) {
+    mgpy_metrics_collected();
     mgpy_allocator_collected(atomic_load(&state->reclaim.listener));
     mgpy_detectors_collected(state, pause.cpu_ns == MG_ABSENT ? pause.wall_ns
                                                               : pause.cpu_ns);

@@ -37,20 +37,38 @@ static uint64_t heap_line(const char *text, const char *label) {
   return value;
 }
 
-void mgpy_heap_read(mg_heap *out) {
+/* @return what CPython tells [owned: free()], or NULL. */
+static char *heap_text(void) {
   heap_stats_function print = heap_find();
   char *text = NULL;
   size_t bytes = 0;
   FILE *stream;
 
-  *out = (mg_heap)MG_HEAP_INIT;
-  if (print == NULL) return;
+  if (print == NULL) return NULL;
   stream = open_memstream(&text, &bytes);
-  if (stream == NULL) return;
+  if (stream == NULL) return NULL;
   print(stream);
-  if (fclose(stream) == 0) {
-    out->used_bytes = heap_line(text, "# bytes in allocated blocks");
-    out->total_bytes = heap_line(text, " arenas * ");
-  }
+  if (fclose(stream) == 0) return text;
+  free(text);
+  return NULL;
+}
+
+void mgpy_heap_read(mg_heap *out) {
+  char *text = heap_text();
+
+  *out = (mg_heap)MG_HEAP_INIT;
+  if (text == NULL) return;
+  out->used_bytes = heap_line(text, "# bytes in allocated blocks");
+  out->total_bytes = heap_line(text, " arenas * ");
+  free(text);
+}
+
+void mgpy_heap_look(mg_heap_look *out) {
+  char *text = heap_text();
+
+  if (text == NULL) return;
+  out->block_bytes = heap_line(text, "# bytes in allocated blocks");
+  out->block_total_bytes = heap_line(text, " arenas * ");
+  out->block_idle_bytes = heap_line(text, " unused pools * ");
   free(text);
 }

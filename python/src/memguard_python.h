@@ -425,6 +425,8 @@ PyObject *mgpy_monitor_spent(PyObject *self, PyObject *gc_ms);
 /** The heap of this interpreter; some 0.5 ms, more with a large heap. What this
  *  version of CPython does not tell is MG_ABSENT. */
 void mgpy_heap_read(mg_heap *out);
+/** Its blocks and arenas; the rest is left as it is. */
+void mgpy_heap_look(mg_heap_look *out);
 extern PyMethodDef mgpy_decide_methods[];
 int mgpy_add_level_tracker(PyObject *module, mgpy_state *state);
 int mgpy_add_policy(PyObject *module, mgpy_state *state);
@@ -474,9 +476,19 @@ int mgpy_add_encoding(PyObject *module, mgpy_state *state);
 /* ---- segment.c ----------------------------------------------------------- */
 
 int mgpy_add_segment(PyObject *module, mgpy_state *state);
+/** Says who this is. With the GIL. */
+void mgpy_segment_describe(void);
 /** Before a monitor starts: says who publishes, and takes requests. */
 void mgpy_segment_begin(mgpy_state *state);
 /** No request enters the interpreter any more; waits for one under way. */
 void mgpy_segment_end(mgpy_state *state);
+
+/* ---- metrics.c ----------------------------------------------------------- */
+
+int mgpy_add_metrics(PyObject *module, mgpy_state *state);
+/** Looks at the heap for the samples that follow; some 0.3 ms. With the GIL. */
+void mgpy_metrics_look(void);
+/** After a full collection: has it looked at soon. No allocation. */
+void mgpy_metrics_collected(void);
 
 #endif

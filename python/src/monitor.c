@@ -71,6 +71,7 @@ static PyObject *monitor_start(PyObject *self, PyObject *unused) {
   if (core == NULL) return NULL;
   if (atomic_load(&core->state->is_exiting)) Py_RETURN_NONE;
   mgpy_segment_begin(core->state);
+  mgpy_metrics_look();
   Py_BEGIN_ALLOW_THREADS
   st = mg_monitor_start(core->monitor, &err);
   Py_END_ALLOW_THREADS

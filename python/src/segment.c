@@ -38,7 +38,7 @@ static void segment_program(char *out, size_t out_bytes) {
   segment_name_of(path, out, out_bytes);
 }
 
-static void segment_describe(void) {
+void mgpy_segment_describe(void) {
   mg_segment_identity who = MG_SEGMENT_IDENTITY_INIT;
   char program[64], version[32];
 
@@ -121,7 +121,7 @@ void mgpy_segment_begin(mgpy_state *state) {
   mg_control_hooks hooks = MG_CONTROL_HOOKS_INIT;
   mg_control *expected = NULL, *made = NULL;
 
-  segment_describe();
+  mgpy_segment_describe();
   if (atomic_load(&state->control.handle) != NULL ||
       atomic_load(&state->is_exiting))
     return;

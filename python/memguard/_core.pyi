@@ -32,9 +32,9 @@ def segment_path() -> str | None:
     """Path of the file in which this process shows itself to the memguard tool;
     None while it does not. Any thread."""
 
-def _metrics_text(openmetrics: bool, compatible: bool, /) -> str: ...
-def _metrics_collect(
-    compatible: bool, /
+def _metrics_rows() -> list[tuple[str, str, str, str, int]]: ...
+def _metrics_points(
+    groups: int, with_group: bool, /
 ) -> list[
     tuple[
         str,

@@ -96,7 +96,25 @@ static PyObject *bridge_metrics_points(PyObject *module, PyObject *args) {
   return mgpy_raise(PyModule_GetState(module), &err);
 }
 
+/* metrics_rows() -> list of (name, type, unit, help, group): the table. */
+static PyObject *bridge_metrics_rows(PyObject *module, PyObject *unused) {
+  PyObject *made = PyList_New(0);
+  (void)module;
+  (void)unused;
+
+  for (int metric = 0; made != NULL && metric < MG_METRICS; metric++) {
+    const mg_metric_row *row = mg_metric_row_at((mg_metric)metric);
+    PyObject *one = Py_BuildValue("(ssssI)", row->name,
+                                  mg_metric_type_name(row->type), row->unit,
+                                  row->help, (unsigned)row->group);
+    if (one == NULL || PyList_Append(made, one) < 0) Py_CLEAR(made);
+    Py_XDECREF(one);
+  }
+  return made;
+}
+
 static PyMethodDef bridge_methods[] = {
+    {"_metrics_rows", bridge_metrics_rows, METH_NOARGS, NULL},
     {"_metrics_points", bridge_metrics_points, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

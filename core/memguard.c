@@ -67,7 +67,6 @@
 #include "control.c"
 #include "control_frame.c"
 #include "control_ask.c"
-#include "json.c"
 #include "web_response.c"
 #include "web_request.c"
 #include "web_guard.c"

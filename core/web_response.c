@@ -89,6 +89,8 @@ void mg_web_response_free(mg_web_response *response) {
 const char *mg_web_status_text(uint32_t status) {
   switch (status) {
     case 200: return "OK";
+    case 304: return "Not Modified";
+    case 308: return "Permanent Redirect";
     case 400: return "Bad Request";
     case 401: return "Unauthorized";
     case 403: return "Forbidden";

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from memguard.resource import ResourceType
     from memguard.reuse import IndicatorCache, ReusePool, RingBuffer
     from memguard.tuning import GCTuner
+    from memguard.web import serve
 
 __version__ = version
 
@@ -126,6 +127,7 @@ _LAZY = {
     "pool_stats": "_caches",
     "register_cache": "_caches",
     "register_pool": "_caches",
+    "serve": "web",
     "shared_pool": "pool",
 }
 
@@ -191,6 +193,7 @@ __all__ = [
     "register_cache",
     "register_pool",
     "rss_bytes",
+    "serve",
     "shared_pool",
     "temporary_gc_settings",
     "unfreeze",

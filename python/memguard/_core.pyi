@@ -1,5 +1,6 @@
 """What of memguard is written in C. Programs import memguard instead."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self, final
@@ -21,6 +22,8 @@ from memguard._core_leak import Detector as Detector
 from memguard._core_pool import Pool as Pool
 from memguard._core_pool import PooledBuffer as PooledBuffer
 from memguard._core_pool import PooledBufferWriter as PooledBufferWriter
+from memguard._core_web import Site as Site
+from memguard._core_web import WebResponse as WebResponse
 
 version: str
 """Version of memguard, e.g. "0.1.0"."""
@@ -583,3 +586,10 @@ def _freed_bytes(
     /,
 ) -> int: ...
 def _measure() -> tuple[int | None, int | None]: ...
+
+WEB_BODY_BYTES: int
+WEB_HEADER_BYTES: int
+
+def _web_refuse(status: int, text: str, /) -> WebResponse: ...
+def _web_find_token(path: str | os.PathLike[str] | None, /) -> str | None: ...
+def _web_is_loopback(address: str, /) -> bool: ...

@@ -200,15 +200,19 @@ static PyObject *web_new(PyTypeObject *type, PyObject *args,
                           "writes_per_minute", "ready_below_percent", NULL};
   mg_web_options options = MG_WEB_OPTIONS_INIT;
   mgpy_state *state = mgpy_state_of(type);
-  PyObject *hosts, *list, *made;
+  PyObject *token, *hosts, *list, *made;
   int read_needs_token;
   unsigned writes;
 
-  if (!PyArg_ParseTupleAndKeywords(args, keywords, "zpOId:Site", names,
-                                   &options.token, &read_needs_token, &list,
+  if (!PyArg_ParseTupleAndKeywords(args, keywords, "OpOId:Site", names,
+                                   &token, &read_needs_token, &list,
                                    &writes, &options.ready_below_percent) ||
       state == NULL)
     return NULL;
+  if (token != Py_None) {
+    options.token = mgpy_name(state, token, "the token");
+    if (options.token == NULL) return NULL;
+  }
   options.read_needs_token = read_needs_token != 0;
   options.writes_per_minute = writes;
   hosts = PySequence_Tuple(list);

@@ -6,9 +6,10 @@ temporary file is left behind, whatever happens. `python -m packet_pipeline`
 runs it; see --help.
 
     packets.py   where a packet's payload is; masking; the pcap file format
-    stages.py    read -> mask -> write, built on memguard.StageBase
+    stages.py    read -> check -> mask -> write, built on memguard.StageBase
     capture.py   ways to capture the loopback interface
     traffic.py   makes HTTP and DNS traffic on 127.0.0.1 and captures it
+    generate.py  makes captures of any size, and knows how they look when masked
     host.py      the command line, live rounds, reports, verification
 
 Capture files are read by libpcap (PyPI: pcapy-ng, a maintained binding whose wheels

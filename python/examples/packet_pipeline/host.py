@@ -63,13 +63,19 @@ class Host:
         """Raises CaptureError, HostError, Stopped, VerificationError, OSError."""
         options = self.options
         with (
-            Pipeline(options.output, options.max_memory_mb, self.must_stop) as pipeline,
+            Pipeline(
+                options.output,
+                options.max_memory_mb,
+                self.must_stop,
+                fits_checksums=options.checksums == "fit",
+                checks=options.check,
+            ) as pipeline,
             Reporter(pipeline, options.json, self.abandon) as reporter,
         ):
             error: str | None = "stopped"
             try:
                 if options.input:
-                    self._process_file(pipeline, reporter)
+                    self._process_files(pipeline, reporter)
                 else:
                     self._process_rounds(pipeline, reporter)
                 pipeline.finish()
@@ -88,14 +94,16 @@ class Host:
                     dropped=self.dropped,
                     verified=self.verified,
                     output=str(options.output),
+                    checksums=pipeline.check and pipeline.check.counts,
                     leak_detection=pipeline.leaks.as_dict()["leak_detection"],
                 )
             self._summarize(pipeline, reporter)
 
-    def _process_file(self, pipeline: Pipeline, reporter: Reporter) -> None:
+    def _process_files(self, pipeline: Pipeline, reporter: Reporter) -> None:
         reporter.phase = "mask"
-        self.inputs.append(self.options.input)
-        pipeline.run(self.options.input)
+        for path in self.options.input:
+            self.inputs.append(path)
+            pipeline.run(path)
 
     def _process_rounds(self, pipeline: Pipeline, reporter: Reporter) -> None:
         manager = pipeline.write.resource_manager
@@ -181,6 +189,9 @@ class Host:
             f"{pipeline.read.packets:,} packets in, {pipeline.write.packets:,} out "
             f"({self.options.output})"
         )
+        if pipeline.check is not None:
+            counts = pipeline.check.counts.items()
+            say("checksums: " + ", ".join(f"{n:,} {kind}" for kind, n in counts))
         say(
             f"peak rss {reporter.peak_bytes / 2**20:.1f} of "
             f"{self.options.max_memory_mb:g} MB"
@@ -195,12 +206,15 @@ class Host:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="packet_pipeline",
-        description="Masks the payloads of packets: of a capture file, or of loopback "
+        description="Masks the payloads of packets: of capture files, or of loopback "
         "traffic that it makes and captures by itself.",
         epilog="Exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped before the "
         "input had ended. Live traffic may be stopped at any time: that is no failure.",
     )
-    parser.add_argument("--input", type=Path, help="a capture file; default: live")
+    parser.add_argument(
+        "--input", type=Path, nargs="+", metavar="FILE",
+        help="capture files, one after the other; default: live",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="the masked pcap")
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="of live traffic (10)"
@@ -215,6 +229,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="how to capture live traffic (auto: the first that is permitted)",
     )  # fmt: skip
     parser.add_argument(
+        "--checksums", choices=["fit", "keep"], default="fit",
+        help="fit: make them right for the masked payload; keep: as captured (fit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true", help="count wrong checksums of the input"
+    )
+    parser.add_argument(
         "--verify", action="store_true", help="compare input and output with tshark"
     )
     parser.add_argument(
@@ -224,6 +245,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("seconds", "megabytes"):
         if not 0 < getattr(options, name) < math.inf:
             parser.error(f"--{name}: {getattr(options, name):g} is not above 0")
+    for path in options.input or ():
+        if path.resolve() == options.output.resolve():
+            parser.error(f"--output: {path} is an input")
     if not options.output.absolute().parent.is_dir():
         parser.error(f"--output: no folder {options.output.parent}")
     return options

@@ -42,41 +42,74 @@ class Network(NamedTuple):
     is_whole: bool  # neither a fragment nor cut off by the capture
 
 
-def mask(data: bytes, link_type: int) -> bytes:
+def mask(data: bytes, link_type: int, *, fits: bool = True) -> bytes:
     """Keeps the headers, replaces every other byte by MASK, keeps the length.
 
-    The TCP, UDP or ICMP checksum is made to fit the new payload where the whole
-    payload is there. What is not a header known here counts as payload.
+    `fits`: the TCP, UDP or ICMP checksum is made to fit the new payload where the
+    whole payload is there; else it stays as it was captured. What is not a header
+    known here counts as payload.
     """
     ether_type, start = _read_link(data, link_type)
     if ether_type == _ARP:
         return data
-    if ether_type == _IPV4:
-        network = _read_ipv4(data, start)
-    elif ether_type == _IPV6:
-        network = _read_ipv6(data, start)
-    else:
-        network = None
+    network = _read_network(data, ether_type, start)
     if network is None:
         return data[:start] + _masked(len(data) - start)
     if not network.is_first:
         return data[: network.transport] + _masked(len(data) - network.transport)
-    return _mask_transport(data, network)
+    return _mask_transport(data, network, fits)
 
 
-def _mask_transport(data: bytes, network: Network) -> bytes:
+def is_sound(data: bytes, link_type: int) -> bool | None:
+    """Whether the TCP, UDP or ICMP checksum of a packet is right; None if it has
+    none, or not all that it covers is there."""
+    network = _read_network(data, *_read_link(data, link_type))
+    if network is None or not (network.is_first and network.is_whole):
+        return None
+    size, checksum = _transport_header(data, network)
+    if not size:
+        return None
+    segment = data[network.transport : network.end]
+    told = segment[checksum : checksum + 2]
+    if network.protocol == UDP and told == b"\0\0":
+        return None
+    zeroed = segment[:checksum] + b"\0\0" + segment[checksum + 2 : size]
+    value = transport_checksum(
+        network.protocol,
+        network.addresses,
+        zeroed,
+        sum16(segment[size:]),
+        len(segment),
+    )
+    # 0 and 0xFFFF are the same sum.
+    return (value - int.from_bytes(told, "big")) % 0xFFFF == 0
+
+
+def _read_network(data: bytes, ether_type: int, start: int) -> Network | None:
+    if ether_type == _IPV4:
+        return _read_ipv4(data, start)
+    if ether_type == _IPV6:
+        return _read_ipv6(data, start)
+    return None
+
+
+def _transport_header(data: bytes, network: Network) -> tuple[int, int]:
+    """Its bytes, 0 if it is unknown or cut off; where the checksum is in it."""
     start = network.transport
-    least, checksum = _TRANSPORTS.get(network.protocol, (0, 0))
-    size = least
+    size, checksum = _TRANSPORTS.get(network.protocol, (0, 0))
     if network.protocol == TCP and len(data) > start + 12:
-        size = max(least, (data[start + 12] >> 4) * 4)
-    if start + size > network.end:  # cut off inside the header
-        size = 0
+        size = max(size, (data[start + 12] >> 4) * 4)
+    return (0 if start + size > network.end else size), checksum
+
+
+def _mask_transport(data: bytes, network: Network, fits: bool) -> bytes:
+    start = network.transport
+    size, checksum = _transport_header(data, network)
     header = bytearray(data[start : start + size])
     body = _masked(len(data) - start - size)
     # A UDP checksum of 0 says that there is none.
     wanted = network.protocol != UDP or header[checksum : checksum + 2] != b"\0\0"
-    if size and network.is_whole and wanted:
+    if size and fits and network.is_whole and wanted:
         header[checksum : checksum + 2] = b"\0\0"
         value = transport_checksum(
             network.protocol,

@@ -1,4 +1,4 @@
-"""The pipeline's stages: read -> mask -> write.
+"""The pipeline's stages: read -> check (if asked for) -> mask -> write.
 
 A stage works on records one at a time and collects the results in a managed buffer
 whose sink is the next stage. How many records that buffer holds is memguard's to
@@ -144,17 +144,41 @@ class ReadStage(PipelineStage):
         raise Stopped
 
 
-class MaskStage(PipelineStage):
-    """Masks payloads."""
+class CheckStage(PipelineStage):
+    """Counts the packets whose checksum is right, wrong, or cannot be told. It must
+    come before the masking, which makes wrong ones right."""
 
     def __init__(
         self, config: dict[str, Any], sink: Sink, link_type: Callable[[], int]
     ) -> None:
-        super().__init__("mask", config, sink)
+        super().__init__("check", config, sink)
+        self.counts = {"right": 0, "wrong": 0, "unknown": 0}
         self._link_type = link_type
 
     def work(self, record: Record) -> Record:
-        return record._replace(data=packets.mask(record.data, self._link_type()))
+        sound = packets.is_sound(record.data, self._link_type())
+        kind = "unknown" if sound is None else "right" if sound else "wrong"
+        self.counts[kind] += 1
+        return record
+
+
+class MaskStage(PipelineStage):
+    """Masks payloads. `fits`: so that checksums are right."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        sink: Sink,
+        link_type: Callable[[], int],
+        fits: bool = True,
+    ) -> None:
+        super().__init__("mask", config, sink)
+        self._link_type = link_type
+        self._fits = fits
+
+    def work(self, record: Record) -> Record:
+        data = packets.mask(record.data, self._link_type(), fits=self._fits)
+        return record._replace(data=data)
 
 
 class WriteStage(PipelineStage):
@@ -212,7 +236,10 @@ class WriteStage(PipelineStage):
 
 
 class Pipeline:
-    """The three stages in a row, from capture files to one masked file.
+    """The stages in a row, from capture files to one masked file.
+
+    `fits_checksums`: they are made right for the masked payload; else they stay.
+    `checks`: with a stage that counts those that were wrong before.
 
     A context manager: leaving it without finish() leaves no file behind.
     """
@@ -222,15 +249,26 @@ class Pipeline:
         output: Path,
         max_memory_mb: float,
         stop: Callable[[], bool] = lambda: False,
+        *,
+        fits_checksums: bool = True,
+        checks: bool = False,
     ) -> None:
         with contextlib.ExitStack() as undo:
             small = _config(max_memory_mb, BATCH_RECORDS)
             large = _config(max_memory_mb, WRITE_RECORDS)
             self.write = WriteStage(large, output, self._link_type)
             undo.callback(self.write.close)
-            self.mask = MaskStage(small, self.write.accept, self._link_type)
+            self.mask = MaskStage(
+                small, self.write.accept, self._link_type, fits_checksums
+            )
             undo.callback(self.mask.close)
-            self.read = ReadStage(small, self.mask.accept, stop)
+            sink = self.mask.accept
+            self.check: CheckStage | None = None
+            if checks:
+                self.check = CheckStage(small, sink, self._link_type)
+                undo.callback(self.check.close)
+                sink = self.check.accept
+            self.read = ReadStage(small, sink, stop)
             undo.callback(self.read.close)
             self._undo = undo.pop_all()
         self.leaks = self.write.resource_manager.leak_detector
@@ -243,13 +281,14 @@ class Pipeline:
 
     @property
     def stages(self) -> tuple[PipelineStage, ...]:
-        return self.read, self.mask, self.write
+        between = () if self.check is None else (self.check,)
+        return self.read, *between, self.mask, self.write
 
     def run(self, path: Path) -> None:
         """Sends a capture file through. Raises CaptureError, Stopped, OSError."""
         self.read.run(path)
-        self.mask.flush()
-        self.write.flush()
+        for stage in self.stages:
+            stage.flush()
 
     def finish(self) -> None:
         """Completes the output."""

@@ -1,0 +1,75 @@
+"""pipeline.*: a gigabyte of packets through the packet pipeline, in two files.
+
+The captures are generated in a folder of their own, which is gone afterwards. The peer
+is the same code on plain lists of the same lengths (workloads/pipeline.py). Each side
+runs in fresh processes, by turns; what both write is compared, packet by packet, with
+what was generated.
+
+throughput  packets a second
+cpu         us of CPU time a packet
+peak_rss    MB, largest resident set of the process
+lost        packets that went in and did not come out as they must
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from group import ended_cleanly
+from measure import ROOT, row
+
+RUNS = 3
+MEGABYTES = 1024.0
+FILES = 2
+LIMIT_MB = 48
+LIMIT_S = 600
+UNITS = {"throughput": "/s", "cpu": "us", "peak_rss": "MB", "lost": ""}
+
+
+def run(variant: str, output: Path, inputs: list[Path]) -> dict[str, float]:
+    command = [sys.executable, "bench/workloads/pipeline.py", variant, str(LIMIT_MB)]
+    done = subprocess.run(
+        [*command, str(output), *map(str, inputs)],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=LIMIT_S,
+        cwd=ROOT,
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        done.check_returncode()
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    sys.path.insert(0, str(ROOT / "python" / "examples"))
+    from packet_pipeline import generate
+
+    with (
+        ended_cleanly(),
+        tempfile.TemporaryDirectory(prefix="memguard-bench-") as name,
+    ):
+        folder = Path(name)
+        inputs = [folder / f"{number}.pcap" for number in range(FILES)]
+        parts = [generate.write(path, MEGABYTES / FILES) for path in inputs]
+        seen: dict[str, list[dict[str, float]]] = {"memguard": [], "plain": []}
+        for _ in range(RUNS):
+            for variant, found in seen.items():
+                output = folder / "masked.pcap"
+                figures = run(variant, output, inputs)
+                right = generate.Checker().count(output, parts)
+                output.unlink()
+                figures["lost"] = figures["in"] - right + (sum(parts) - figures["in"])
+                found.append(figures)
+    for figure, unit in UNITS.items():
+        ours, peer = (
+            statistics.median(found[figure] for found in runs) for runs in seen.values()
+        )
+        yield row(f"pipeline.{figure}", unit, ours, peer, "plain lists")

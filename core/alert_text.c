@@ -79,7 +79,7 @@ const char *mg__alert_unit_of(const mg_alert *a) {
 }
 
 /* With one decimal, or three below 1. */
-static void text_number(char out[TEXT_NUMBER_BYTES], double value) {
+static void alert_number(char out[TEXT_NUMBER_BYTES], double value) {
   double scale = fabs(value) < 1.0 ? 1000.0 : 10.0;
   double scaled = round(fabs(value) * scale);
   unsigned long long whole, rest;
@@ -128,8 +128,8 @@ size_t mg_alert_summary(const mg_alert *a, char out[MG_ALERT_TEXT_BYTES]) {
   const char *unit = text_unit(a, &factor);
   int length;
 
-  text_number(value, a->value * factor);
-  text_number(threshold, a->threshold * factor);
+  alert_number(value, a->value * factor);
+  alert_number(threshold, a->threshold * factor);
   length = snprintf(out, MG_ALERT_TEXT_BYTES, "%s%s%s%s",
                     mg_alert_title((mg_alert_kind)a->kind),
                     a->subject[0] == '\0' ? "" : " (", a->subject,

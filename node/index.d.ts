@@ -2639,8 +2639,8 @@ export const decide: {
  */
 export interface WebOptions {
   /**
-   * 16 to 256 visible ASCII characters; `null`: none, whatever the environment says.
-   * Default: the first line of `tokenFile`, else the variable `MEMGUARD_WEB_TOKEN`,
+   * 16 to 256 visible ASCII characters; "": none, whatever the environment says.
+   * Default, and `null`: the first line of `tokenFile`, else the variable `MEMGUARD_WEB_TOKEN`,
    * else the first line of the file that `MEMGUARD_WEB_TOKEN_FILE` names, else none.
    */
   token?: string | null;
@@ -2718,7 +2718,7 @@ export function fastifyPlugin(
 export interface ServeOptions extends WebOptions {
   /** Default "127.0.0.1". Another than a loopback address needs `allowRemote` and a token. */
   host?: string;
-  /** 0 to 65535; default 0: any that is free, see {@link WebServer.address}. */
+  /** 0 to 65535; default 9478; 0: any that is free, see {@link WebServer.address}. */
   port?: number;
   /** Whether `host` may be an address that others reach. `GET` needs the token then. */
   allowRemote?: boolean;

@@ -13,6 +13,7 @@ const STATUS = 0;
 const IS_HEAD = 1;
 const BODY = 2;
 const HEADERS = 3; // the first of them
+const NOT_MODIFIED = 304;
 const BUFFER_OF_NONE = Buffer.alloc(0);
 const BODY_SECONDS = 10;
 const RESPONSE_SECONDS = 30;
@@ -194,17 +195,16 @@ function send(response, whole, seconds) {
   if (isOver(response)) return;
   response.statusCode = whole[STATUS];
   for (let at = HEADERS; at < whole.length; at += 2) response.setHeader(whole[at], whole[at + 1]);
-  response.setHeader('Content-Length', whole[BODY].length);
+  if (whole[STATUS] !== NOT_MODIFIED) response.setHeader('Content-Length', whole[BODY].length);
   writeAll(response, whole[IS_HEAD] ? undefined : whole[BODY], seconds);
 }
 
-/** The token of a call; null if there is none. */
-function tokenOf({ token, tokenFile }) {
-  if (token !== undefined && tokenFile !== undefined) {
+/** The token of a call; '' if there is none. */
+function tokenOf({ token = null, tokenFile }) {
+  if (token !== null && tokenFile !== undefined) {
     throw failure('ECONFLICT', 'token and tokenFile are both there, allowed: one of them');
   }
-  const found = token === undefined ? native.webFindToken(tokenFile ?? '') : token;
-  return found === '' ? null : found;
+  return token ?? native.webFindToken(tokenFile ?? '');
 }
 
 /* ---- site ----------------------------------------------------------------------- */
@@ -215,13 +215,13 @@ class Site {
   #bodySeconds;
   #responseSeconds;
 
-  /** @param token null: there is none. */
+  /** @param token '': there is none. */
   constructor(token, options) {
-    if (token === null && options.readNeedsToken === true) {
+    if (token === '' && options.readNeedsToken === true) {
       throw failure('ECONFLICT', 'readNeedsToken is true without a token, allowed: false');
     }
     this.#handle = native.webOpen(
-      token ?? '',
+      token,
       options.readNeedsToken ?? false,
       options.allowedHosts ?? [],
       options.writesPerMinute ?? WRITES_PER_MINUTE,

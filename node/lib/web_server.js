@@ -8,6 +8,7 @@ const { defineDisposal } = require('./disposal');
 const { failure, kindOf, requireCount } = require('./errors');
 const { reportOnce, textOf } = require('./report');
 
+const PORT = 9478;
 const PORT_MOST = 65535;
 const CONNECTIONS = 128; // at once; then idle ones are closed, oldest first
 const HEADERS_BYTES = 16384;
@@ -39,7 +40,7 @@ function siteOf(host, options) {
   if (native.webIsLoopback(host)) return new Site(token, options);
   const what = `host is ${JSON.stringify(host)}, which is not loopback: allowed with`;
   if (options.allowRemote !== true) throw failure('EINVAL', `${what} allowRemote: true and a token only`);
-  if (token === null) throw failure('EINVAL', `${what} a token only: the option token or tokenFile, or MEMGUARD_WEB_TOKEN`);
+  if (token === '') throw failure('EINVAL', `${what} a token only: the option token or tokenFile, or MEMGUARD_WEB_TOKEN`);
   return new Site(token, { ...options, readNeedsToken: true });
 }
 
@@ -196,7 +197,7 @@ defineDisposal(WebServer);
 
 /** Serves the site of this process. */
 async function serve(given = {}) {
-  const { host = '127.0.0.1', port = 0, manager, ...options } = optionsOf(given, serverChecks);
+  const { host = '127.0.0.1', port = PORT, manager, ...options } = optionsOf(given, serverChecks);
   return new WebServer(siteOf(host, options)).listen(host, port, manager);
 }
 

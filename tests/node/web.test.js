@@ -175,7 +175,7 @@ describe('nothing of a refused request is done', () => {
   });
 
   test('without a token all writes', async () => {
-    const closed = (await listen(middleware({ token: null }))).port;
+    const closed = (await listen(middleware({ token: '' }))).port;
     const { status, json } = await ask(closed, GC, { method: 'POST', headers: AUTHORIZED });
     expect([status, json.error]).toEqual([403, expect.stringContaining('MEMGUARD_WEB_TOKEN')]);
     expect((await ask(closed, '/livez')).status).toBe(200);
@@ -262,7 +262,7 @@ test.each([
   [{ token: 5 }, 'ERR_MEMGUARD_TYPE', /^token must be a string or null, not a number$/],
   [{ token: GOOD_TOKEN, tokenFile: '/none' }, 'ERR_MEMGUARD_CONFLICT', /^token and tokenFile/],
   [{ tokenFile: '/nowhere/token' }, 'ERR_MEMGUARD_NOT_FOUND', /\/nowhere\/token/],
-  [{ token: null, readNeedsToken: true }, 'ERR_MEMGUARD_CONFLICT', /^readNeedsToken is true without a token/],
+  [{ token: '', readNeedsToken: true }, 'ERR_MEMGUARD_CONFLICT', /^readNeedsToken is true without a token/],
   [{ allowedHosts: 'a' }, 'ERR_MEMGUARD_TYPE', /^allowedHosts must be an array/],
   [{ allowedHosts: ['a b'] }, 'ERR_MEMGUARD_INVALID', /host is "a b"/],
   [{ writesPerMinute: 0 }, 'ERR_MEMGUARD_RANGE', /^writesPerMinute is 0, allowed: 1 to 1000000$/],

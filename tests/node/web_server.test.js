@@ -25,7 +25,7 @@ afterAll(async () => {
 });
 
 async function start(options = {}) {
-  const server = await serve({ token: GOOD_TOKEN, ...options });
+  const server = await serve({ port: 0, token: GOOD_TOKEN, ...options });
   open.add(server);
   return server;
 }
@@ -50,8 +50,8 @@ test('a port that is taken', async () => {
 });
 
 test('another address needs to be allowed, and a token for everything', async () => {
-  for (const options of [{ token: GOOD_TOKEN }, { token: null, allowRemote: true }]) {
-    const error = await rejection(serve({ host: '0.0.0.0', ...options }));
+  for (const options of [{ token: GOOD_TOKEN }, { token: '', allowRemote: true }]) {
+    const error = await rejection(serve({ host: '0.0.0.0', port: 0, ...options }));
     expect([error.code, error.message]).toEqual(['ERR_MEMGUARD_INVALID', expect.stringContaining('host is "0.0.0.0"')]);
   }
   const { address } = await start({ host: '0.0.0.0', allowRemote: true, readNeedsToken: false });
@@ -79,7 +79,7 @@ test('it ends with its manager', async () => {
   expect(server.isClosed).toBe(true);
   await server.close();
   expect((await rejection(ask(port, '/livez'))).code).toBe('ECONNREFUSED');
-  expect((await rejection(serve({ manager: one }))).code).toBe('ERR_MEMGUARD_CLOSED');
+  expect((await rejection(serve({ port: 0, manager: one }))).code).toBe('ERR_MEMGUARD_CLOSED');
 });
 
 test('a manager does not hold a server that is closed', async () => {

@@ -91,30 +91,28 @@ const GC_TYPES = {
   incremental_marking: 'incremental',
   weak_callbacks: 'weakcb',
 };
-const NO_PAUSES = { count: 0, sum: 0, buckets: [] };
+const NO_PAUSES = { value: 0, buckets: [] };
 
 /** What came to a histogram, as single values: as many as came, with the same sum, and
  *  each inside its bucket. A histogram of OpenTelemetry cannot be observed, only told
  *  value by value.
- *  @param before the histogram of last time, @param longest any value so far. */
+ *  @param before the sample of last time. @param longest any value so far. */
 function newValues(before, now, longest) {
-  if (now.count < before.count) return newValues(NO_PAUSES, now, longest); // counted from the start again
+  // Counted from the start again?
+  if (before.buckets.some(([, count], index) => count > now.buckets[index][1])) return newValues(NO_PAUSES, now, longest);
   const parts = [];
   let told = 0;
-  let toldBefore = 0;
   let low = 0;
-  now.buckets.forEach(({ le, count }, index) => {
-    const upTo = before.buckets[index]?.count ?? 0;
-    const added = count - told - (upTo - toldBefore);
-    if (added > 0) parts.push({ added, low, high: le === Infinity ? Math.max(low, longest) : le });
-    told = count;
-    toldBefore = upTo;
-    low = le;
+  now.buckets.forEach(([bound, count], index) => {
+    const upTo = count - (before.buckets[index]?.[1] ?? 0);
+    if (upTo > told) parts.push({ added: upTo - told, low, high: bound === Infinity ? Math.max(low, longest) : bound });
+    told = upTo;
+    low = bound;
   });
   const least = parts.reduce((sum, part) => sum + part.added * part.low, 0);
   const room = parts.reduce((sum, part) => sum + part.added * (part.high - part.low), 0);
-  const share = room === 0 ? 0 : (now.sum - before.sum - least) / room;
-  return parts.flatMap(({ added, low: from, high }) => Array(added).fill(Math.max(0, from + share * (high - from))));
+  const share = room === 0 ? 0 : (now.value - before.value - least) / room;
+  return parts.flatMap((part) => Array(part.added).fill(Math.max(0, part.low + share * (part.high - part.low))));
 }
 
 class Pauses {
@@ -132,9 +130,10 @@ class Pauses {
 
   tell(now, isTold = true) {
     const longest = new Map(now.family(LONGEST, { kind: 'kind' }).map(([value, { kind }]) => [kind, value]));
-    for (const { labels: { kind }, histogram } of now.families.get(PAUSES) ?? []) {
-      const values = newValues(this.#last.get(kind) ?? NO_PAUSES, histogram, longest.get(kind) ?? 0);
-      this.#last.set(kind, histogram);
+    for (const sample of now.families.get(PAUSES) ?? []) {
+      const { kind } = sample.labels;
+      const values = newValues(this.#last.get(kind) ?? NO_PAUSES, sample, longest.get(kind) ?? 0);
+      this.#last.set(kind, sample);
       if (!isTold) continue;
       for (const value of values) this.#instrument.record(value, { 'v8js.gc.type': GC_TYPES[kind] ?? kind });
     }

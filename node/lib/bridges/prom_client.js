@@ -33,13 +33,14 @@ function optionsOf(given) {
 }
 
 /** A histogram as these libraries give it to a registry. */
-function histogramValues(name, { labels, histogram: { count, sum, buckets } }) {
-  const values = buckets.map(({ le, count: upTo }) => ({
+function histogramValues(name, { labels, value, buckets }) {
+  const values = buckets.map(([bound, upTo]) => ({
     metricName: `${name}_bucket`,
-    labels: { ...labels, le: le === Infinity ? '+Inf' : String(le) },
+    labels: { ...labels, le: bound === Infinity ? '+Inf' : String(bound) },
     value: upTo,
   }));
-  values.push({ metricName: `${name}_sum`, labels, value: sum }, { metricName: `${name}_count`, labels, value: count });
+  values.push({ metricName: `${name}_sum`, labels: { ...labels }, value });
+  values.push({ metricName: `${name}_count`, labels: { ...labels }, value: buckets.at(-1)[1] });
   return values;
 }
 

@@ -247,13 +247,13 @@ class Site {
     try {
       send(response, await this.#answer(request, target), this.#responseSeconds);
     } catch (error) {
-      this.#fail(request, response, error);
+      this.refuse(request, response, error instanceof Refusal ? error : new Refusal(500, `memguard failed: ${textOf(error)}`));
     }
   }
 
-  #fail(request, response, error) {
-    if (error === GONE) return;
-    const { status, text } = error instanceof Refusal ? error : new Refusal(500, `memguard failed: ${textOf(error)}`);
+  refuse(request, response, refusal) {
+    if (refusal === GONE) return;
+    const { status, text } = refusal;
     try {
       if (!isOver(response)) drain(request, response, this.#bodySeconds, status);
       send(response, native.webRefuse(status, text.slice(0, 300)), this.#responseSeconds);
@@ -302,7 +302,7 @@ function dispatch(site, prefix, request, response, next) {
   const target = below(prefix, request.url);
   if (target === null || (next !== undefined && !knows(target))) {
     if (next !== undefined) return next();
-    return site.handle(request, response, request.url); // no path of the site: 404
+    return site.refuse(request, response, new Refusal(404, `the site lies under ${prefix}/`));
   }
   const bare = target === '' || PATH_END.test(target[0]);
   const folder = bare ? prefix : mountOf(request);

@@ -3,8 +3,9 @@
 The engine of python/examples/trading follows 20 instruments at 5000 trades a second
 over websockets; a day of market takes a minute. The peer (workloads/trading_plain.py)
 is the same engine, fed the same trades, which keeps the same things in deques of
-dicts and makes DataFrames of them. Each figure is the median of runs in processes of
-their own, the sides one after the other.
+dicts and makes DataFrames of them; in the rows `trading_lean` it keeps a tuple of two
+numbers for a trade. Each figure is the median of runs in processes of their own, the
+sides one after the other.
 
 rss          MB, median over seconds, interpreter and pandas included
 engine_peak  MB, peak beyond what interpreter, numpy and pandas take
@@ -27,11 +28,14 @@ from typing import Any
 from group import ended_cleanly
 from measure import ROOT, row
 
-RUNS = int(os.environ.get("TRADING_RUNS", "3"))
+RUNS = 3
 HOURS = 24.0
 RATE = 5000.0
 LIMIT_S = 300
-PEER = "deques, dicts, DataFrames"
+PEERS = {
+    "plain": ("trading", "deques, dicts, DataFrames"),
+    "lean": ("trading_lean", "the same, tuples of two for trades"),
+}
 UNITS = {
     "rss": "MB",
     "engine_peak": "MB",
@@ -68,13 +72,15 @@ def run(variant: str) -> dict[str, float]:
 
 def rows() -> Iterator[dict[str, Any]]:
     with ended_cleanly():
-        seen: dict[str, list[dict[str, float]]] = {"memguard": [], "plain": []}
+        sides = ("memguard", *PEERS)
+        seen: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(RUNS):
-            for variant, found in seen.items():
-                found.append(run(variant))
-        for figure, unit in UNITS.items():
-            ours, peer = (
-                statistics.median(found[figure] for found in runs)
-                for runs in seen.values()
-            )
-            yield row(f"trading.{figure}", unit, ours, peer, PEER)
+            for side in sides:
+                seen[side].append(run(side))
+        for side, (prefix, peer_name) in PEERS.items():
+            for figure, unit in UNITS.items():
+                ours, peer = (
+                    statistics.median(found[figure] for found in seen[name])
+                    for name in ("memguard", side)
+                )
+                yield row(f"{prefix}.{figure}", unit, ours, peer, peer_name)

@@ -1,6 +1,6 @@
 """Runs the trading engine for a day of market, with or without memguard.
 
-    trading.py memguard|plain HOURS RATE
+    trading.py memguard|plain|lean HOURS RATE
 
 Prints one JSON object. Both sides are measured by the same instruments: a callback
 in gc.callbacks, a timer on the loop, /proc.
@@ -70,11 +70,12 @@ def start_feed(hours: float, rate: float) -> tuple["subprocess.Popen[str]", str]
 async def enter(variant: str, url: str, stack: AsyncExitStack) -> tuple[Any, Any]:
     """What the engine keeps things in, and its connections."""
     names = history.instruments(INSTRUMENTS)
-    if variant == "plain":
-        from trading_plain import PlainLinks, PlainStore
+    if variant != "memguard":
+        from trading_plain import LeanStore, PlainLinks, PlainStore
 
+        kind = LeanStore if variant == "lean" else PlainStore
         links: Any = PlainLinks(url)
-        store: Any = PlainStore(names, engine.TIMEFRAMES, engine.COLUMNS)
+        store: Any = kind(names, engine.TIMEFRAMES, engine.COLUMNS)
     else:
         from trading.guard import Guard
         from trading.links import Links

@@ -34,7 +34,7 @@ class PlainStore:
         timeframes: Mapping[str, int],
         columns: tuple[str, ...],
     ) -> None:
-        self._trades: dict[str, deque[dict[str, Any]]] = {
+        self._trades: dict[str, deque[Any]] = {
             name: deque(maxlen=MAX_TRADES) for name in instruments
         }
         self._candles: dict[Any, deque[dict[str, float]]] = {
@@ -99,6 +99,20 @@ class PlainStore:
 
     def close(self) -> None:
         pass
+
+
+class LeanStore(PlainStore):
+    """One that remembers of a trade what it needs, as a tuple."""
+
+    def add_trade(self, name: str, trade: dict[str, Any]) -> None:
+        self._trades[name].append((trade["p"], trade["q"]))
+
+    def vwap(self, name: str) -> float:
+        worth = volume = 0.0
+        for price, quantity in self._trades[name]:
+            worth += price * quantity
+            volume += quantity
+        return worth / volume
 
 
 class PlainLinks:

@@ -29,7 +29,7 @@ from trading import guard, history, indicators, messages, session  # noqa: E402
 from trading.engine import COLUMNS, TIMEFRAMES, Engine  # noqa: E402
 from trading.links import Links  # noqa: E402
 from trading.store import Store  # noqa: E402
-from trading_plain import PlainStore  # noqa: E402
+from trading_plain import LeanStore, PlainStore  # noqa: E402
 
 SECONDS = 100.0  # bound of each wait
 NAMES = ["AAPL.0", "GOOG.0", "IBM.0", "MSFT.0"]
@@ -215,11 +215,12 @@ def orders_of(kept: Any) -> tuple[list[Any], float]:
     return orders, engine.profit()
 
 
-def test_it_decides_as_the_plain_one_does(store: Store) -> None:
+def test_it_decides_as_the_plain_ones_do(store: Store) -> None:
     """What the benchmark compares with is the same engine."""
     ours = orders_of(store)
     assert len(ours[0]) > 3
-    assert ours == orders_of(PlainStore(NAMES, TIMEFRAMES, COLUMNS))
+    for plain in (PlainStore, LeanStore):
+        assert ours == orders_of(plain(NAMES, TIMEFRAMES, COLUMNS))
 
 
 def test_orders_make_positions_and_profit(store: Store) -> None:

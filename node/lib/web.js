@@ -7,6 +7,7 @@ const native = require('./native');
 const { failure, kindOf, requireCount } = require('./errors');
 const { run } = require('./control');
 const { textOf } = require('./report');
+const segment = require('./segment');
 
 const BODY_MOST_BYTES = native.webBodyBytes;
 const STATUS = 0;
@@ -220,6 +221,7 @@ class Site {
     if (token === '' && options.readNeedsToken === true) {
       throw failure('ECONFLICT', 'readNeedsToken is true without a token, allowed: false');
     }
+    segment.begin();
     this.#handle = native.webOpen(
       token,
       options.readNeedsToken ?? false,
@@ -320,11 +322,13 @@ function middleware(given = {}) {
   };
 }
 
+const OF_FASTIFY = ['logLevel', 'logSerializers']; // options of register() itself
+
 /** A plugin of Fastify: fastify.register(fastifyPlugin, { prefix: '/memguard' }). */
 function fastifyPlugin(fastify, given, done) {
   try {
-    const { logLevel: _level, logSerializers: _serializers, ...ours } = given; // Fastify's own
-    const options = optionsOf(ours, checks);
+    const ours = Object.entries(given).filter(([name]) => !OF_FASTIFY.includes(name));
+    const options = optionsOf(Object.fromEntries(ours), checks);
     const site = new Site(tokenOf(options), options);
     fastify.removeAllContentTypeParsers();
     fastify.addContentTypeParser('*', (request, payload, parsed) => parsed(null)); // we read it

@@ -18,9 +18,8 @@ const IDLE_MS = 5000;
 const LOOK_MS = 2000; // for requests that take too long
 const CLOSE_MS = 1000; // for answers under way
 
-const { prefix: _prefix, ...siteChecks } = checks; // it is all ours
 const serverChecks = {
-  ...siteChecks,
+  ...checks,
   host: (value) => requireString(value, 'host'),
   port(value) {
     requireWithin(value, 'port', 0, PORT_MOST);
@@ -33,6 +32,7 @@ const serverChecks = {
     }
   },
 };
+delete serverChecks.prefix; // the server is all ours
 
 // Elsewhere than on loopback a site is for those who have its token.
 function siteOf(host, options) {

@@ -299,7 +299,8 @@ test.each([
   ['from the start again', [[1, 4]], [[1, 2]], 1, 0, [0.5, 0.5]],
 ])('single values of a histogram: %s', (name, before, now, sum, longest, expected) => {
   const earlier = name === 'from the start again' ? 9 : 0;
-  const found = newValues({ value: earlier, buckets: before }, { value: sum, buckets: now }, longest);
+  const bucketsOf = (pairs) => pairs.map(([le, count]) => ({ le, count }));
+  const found = newValues({ value: earlier, buckets: bucketsOf(before) }, { value: sum, buckets: bucketsOf(now) }, longest);
   expect(found).toHaveLength(expected.length);
   found.forEach((value, index) => expect(value).toBeCloseTo(expected[index], 9));
 });

@@ -16,7 +16,7 @@ const USES = [
   'configuration', 'decisions', 'errors', 'caches', 'reuse', 'memory pools', 'memory pools dropped', 'object pools',
   'connection pools', 'tuning', 'process', 'collections', 'services', 'optimizations', 'reclaiming',
   'encoding', 'serializers', 'transports', 'nats', 'leak detectors',
-  'leak tests', 'a leak',
+  'web', 'bridges', 'leak tests', 'a leak',
 ];
 
 test('the list is complete', async () => {

@@ -16,8 +16,8 @@ test('names', () => {
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
     'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
     'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'decide',
-    'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool',
-    'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
+    'encoding', 'errorCodes', 'fastifyPlugin', 'leak', 'loadConfig', 'middleware', 'poolStats', 'processInfo',
+    'registerCache', 'registerOpenTelemetry', 'registerPool', 'registerPromClient', 'rssBytes', 'serializers', 'serve', 'sharedPool', 'transports', 'version',
   ]);
 });
 

@@ -26,15 +26,20 @@ import memguard, {
   capabilities,
   decide,
   errorCodes,
+  fastifyPlugin,
   leak,
   loadConfig,
+  middleware,
   poolStats,
   processInfo,
   registerCache,
+  registerOpenTelemetry,
   registerPool,
+  registerPromClient,
   rssBytes,
   encoding,
   serializers,
+  serve,
   sharedPool,
   transports,
   version,
@@ -48,7 +53,13 @@ import type {
   Sample,
   Serializer,
   ThresholdEvent,
+  WebServer,
 } from 'memguard';
+import { createServer } from 'node:http';
+import { metrics as openTelemetry } from '@opentelemetry/api';
+import { MeterProvider } from '@opentelemetry/sdk-metrics';
+import fastify from 'fastify';
+import { Registry, register } from 'prom-client';
 import { matchers } from '../../node/jest.js';
 import { stress } from '../../node/stress.js';
 
@@ -272,3 +283,29 @@ async function leaks(manager: ResourceManager): Promise<void> {
   console.log(seconds, found, grown, verdict.verdict, Object.keys(matchers));
 }
 void leaks;
+
+// --- HTTP and bridges ---
+async function shows(): Promise<void> {
+  const site = middleware({ prefix: '/memguard', tokenFile: '/run/secrets/memguard', allowedHosts: ['shop.example'] });
+  createServer((request, response) => {
+    if (request.url === '/') response.end('mine');
+    else site(request, response);
+  });
+  await fastify().register(fastifyPlugin, { prefix: '/memguard', token: 'a-token-of-the-tests', readNeedsToken: true });
+  const server: WebServer = await serve({ port: 0, manager, bodyTimeout: 5 });
+  const { host, port } = server.address;
+  console.log(host?.length, port?.toFixed(), server.url, server.ref().isClosed);
+  await server.close();
+  // @ts-expect-error a port is a number
+  await serve({ port: '9478' });
+  // @ts-expect-error no such option
+  middleware({ tokens: [] });
+
+  const bridge = registerPromClient(register, { prefix: 'shop_' });
+  const skipped: string[] = bridge.skipped.map(({ name, reason }) => `${name}: ${reason}`);
+  registerPromClient(new Registry()).unregister();
+  registerOpenTelemetry(new MeterProvider()).unregister();
+  const meters: boolean = registerOpenTelemetry(openTelemetry.getMeterProvider()).isRegistered;
+  console.log(skipped, meters, registerOpenTelemetry().isRegistered);
+}
+void shows;

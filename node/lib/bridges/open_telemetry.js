@@ -99,15 +99,15 @@ const NO_PAUSES = { value: 0, buckets: [] };
  *  @param before the sample of last time. @param longest any value so far. */
 function newValues(before, now, longest) {
   // Counted from the start again?
-  if (before.buckets.some(([, count], index) => count > now.buckets[index][1])) return newValues(NO_PAUSES, now, longest);
+  if (before.buckets.some(({ count }, index) => count > now.buckets[index].count)) return newValues(NO_PAUSES, now, longest);
   const parts = [];
   let told = 0;
   let low = 0;
-  now.buckets.forEach(([bound, count], index) => {
-    const upTo = count - (before.buckets[index]?.[1] ?? 0);
-    if (upTo > told) parts.push({ added: upTo - told, low, high: bound === Infinity ? Math.max(low, longest) : bound });
+  now.buckets.forEach(({ le, count }, index) => {
+    const upTo = count - (before.buckets[index]?.count ?? 0);
+    if (upTo > told) parts.push({ added: upTo - told, low, high: le === Infinity ? Math.max(low, longest) : le });
     told = upTo;
-    low = bound;
+    low = le;
   });
   const least = parts.reduce((sum, part) => sum + part.added * part.low, 0);
   const room = parts.reduce((sum, part) => sum + part.added * (part.high - part.low), 0);

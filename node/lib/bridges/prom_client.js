@@ -3,7 +3,7 @@
 // memguard's metrics in a registry of prom-client or @prometheus-io/client that the
 // program has already. Lazy: a scrape reads, nothing runs between two scrapes. The
 // registry alone keeps the bridge alive.
-const { metricRows } = require('../metrics');
+const native = require('../native');
 const { samplesByFamily } = require('./families');
 const { failure, kindOf } = require('../errors');
 const { reportOnce, textOf } = require('../report');
@@ -13,6 +13,12 @@ const { reportOnce, textOf } = require('../report');
 const OF_THE_LIBRARY = new Set(['process_open_fds']);
 const NEEDED = ['registerMetric', 'getSingleMetric', 'removeSingleMetric'];
 const OPTIONS = ['prefix', 'processOpenFds'];
+
+// A process tells nothing of other processes.
+const OF_MANY = /^memguard_(service_|processes_|process_ends_)/;
+const OWN = native.metricNames
+  .map((name, index) => ({ name, type: native.metricTypes[index], help: native.metricHelps[index] }))
+  .filter(({ name }) => !OF_MANY.test(name));
 
 const bridges = new WeakMap(); // by registry
 
@@ -34,13 +40,13 @@ function optionsOf(given) {
 
 /** A histogram as these libraries give it to a registry. */
 function histogramValues(name, { labels, value, buckets }) {
-  const values = buckets.map(([bound, upTo]) => ({
+  const values = buckets.map(({ le, count }) => ({
     metricName: `${name}_bucket`,
-    labels: { ...labels, le: bound === Infinity ? '+Inf' : String(bound) },
-    value: upTo,
+    labels: { ...labels, le: le === Infinity ? '+Inf' : String(le) },
+    value: count,
   }));
   values.push({ metricName: `${name}_sum`, labels: { ...labels }, value });
-  values.push({ metricName: `${name}_count`, labels: { ...labels }, value: buckets.at(-1)[1] });
+  values.push({ metricName: `${name}_count`, labels: { ...labels }, value: buckets.at(-1).count });
   return values;
 }
 
@@ -87,18 +93,18 @@ class PromClientBridge {
   constructor(registry, options) {
     this.#registry = registry;
     this.#options = options;
-    for (const row of metricRows()) this.#add(row, options);
+    for (const family of OWN) this.#add(family, options);
   }
 
-  #add(row, { prefix, processOpenFds }) {
-    const name = prefix + row.name;
+  #add(family, { prefix, processOpenFds }) {
+    const name = prefix + family.name;
     const isTheirs = !processOpenFds && OF_THE_LIBRARY.has(name);
     try {
       if (isTheirs || this.#registry.getSingleMetric(name) !== undefined) {
         this.#skipped.push({ name, reason: isTheirs ? 'the library has it itself' : 'the name is taken' });
         return;
       }
-      const metric = new BridgeMetric(this, row, prefix);
+      const metric = new BridgeMetric(this, family, prefix);
       this.#registry.registerMetric(metric);
       this.#metrics.set(name, metric);
     } catch (error) {

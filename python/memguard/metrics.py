@@ -51,12 +51,14 @@ def metrics_text(openmetrics: bool = False, *, compatible: bool = True) -> str:
     return _core._metrics_text(openmetrics, compatible)
 
 
-def collect_metrics(*, compatible: bool = True) -> list[Metric]:
+def collect_metrics(*, compatible: bool = True, workers: bool = False) -> list[Metric]:
     """The same as objects, in the order of the text: for bridges to other
     libraries."""
     return [
         Metric(name, kind, unit, text, [MetricSample(*sample) for sample in samples])
-        for name, kind, unit, text, samples in _core._metrics_collect(compatible)
+        for name, kind, unit, text, samples in _core._metrics_collect(
+            compatible, workers
+        )
     ]
 
 

@@ -80,12 +80,8 @@ class MemguardCollector(Collector):
         if isinstance(exclude, str):
             raise ConfigTypeError(f"exclude is {exclude!r}, allowed: a list of names")
         self._workers = bool(workers)
-        self._groups = _points.CANONICAL | (_points.COMPATIBLE if compatible else 0)
-        known = {row.name: row for row in _points.rows() if row.group & self._groups}
-        for name in exclude:
-            if name not in {row.name for row in _points.rows()}:
-                raise InvalidError(f"exclude has {name!r}, allowed: names of metrics")
-        self._rows = {name: row for name, row in known.items() if name not in exclude}
+        self._compatible = bool(compatible)
+        self._rows = {name: row for name, row in rows.items() if compatible or row[4]}
         self._complaints = _log.Complaints()
 
     def describe(self) -> Iterable[Metric]:

@@ -45,14 +45,7 @@ def init_app(
     """
     if not callable(getattr(app, "wsgi_app", None)):
         raise ConfigTypeError(f"app is {app!r}, allowed: a Flask application")
-    made = WsgiMiddleware(
-        app.wsgi_app,
-        manager=manager,
-        config=config,
-        threads=threads,
-        path=path_of(path),
-        site=wsgi_site(path, token, hosts),
-    )
-    app.wsgi_app = made
+    made = WsgiMiddleware(app.wsgi_app, manager=manager, config=config, threads=threads)
+    app.wsgi_app = wsgi_site(made, path, site)
     app.extensions["memguard"] = made.manager
     return made.manager

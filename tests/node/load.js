@@ -50,6 +50,16 @@ async function main() {
   assert.strictEqual(manager.leakDetector.isRunning, true);
   assert.deepStrictEqual('handles' in memguard.leak.census().absent, typeof process.getActiveResourcesInfo !== 'function');
 
+  const server = await memguard.serve({ port: 0, manager });
+  const answer = await new Promise((resolve, reject) => {
+    require('http').get(`${server.url}livez`, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (part) => (text += part)).on('end', () => resolve(text));
+    }).on('error', reject);
+  });
+  assert.strictEqual(answer, '{"status":"ok"}\n');
+  await server.close();
+
   const ended = [];
   manager.managedResource('value', (value) => ended.push(value)).dispose();
   assert.deepStrictEqual(ended, ['value']);

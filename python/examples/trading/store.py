@@ -18,7 +18,7 @@ from memguard import FrameWindow, IndicatorCache, MemoryPool, ReusePool, RingBuf
 MAX_CANDLES = 200
 MAX_TRADES = 5000  # of each instrument
 MAX_FILLS = 5000
-MAX_INDICATORS = 1000
+MAX_INDICATORS = 500
 MAX_TABLES = 4
 
 Candle = tuple[float, float, float, float, float, float]

@@ -131,6 +131,18 @@ void mg_outbox_put(mg_outbox *box, const mg_alert *alert, double now_ms) {
   e->put_ms = now_ms;
 }
 
+void mg__outbox_skip_changes(mg_outbox *box, const mg_alerts *alerts,
+                             bool with_active, double now_ms) {
+  mg_alert active[MG_ALERT_SLOTS];
+  mg_alerts_stats stats;
+  size_t count = mg_alerts_active(alerts, active, MG_ALERT_SLOTS);
+
+  mg_alerts_read_stats(alerts, &stats);
+  box->seen = stats.changes;
+  for (size_t i = 0; with_active && i < count; i++)
+    mg_outbox_put(box, &active[i], now_ms);
+}
+
 void mg__outbox_take_changes(mg_outbox *box, const mg_alerts *alerts,
                              double now_ms) {
   mg_alert change[MG_ALERT_SLOTS];

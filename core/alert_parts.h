@@ -31,7 +31,9 @@ mg_status mg__alerts_text(const mg_alerts *alerts, uint64_t after, char **out,
 
 /* ---- alert_outbox.c ----------------------------------------------------- */
 
-/** mg_outbox_follow(), for one that holds the lock of the alerts. */
+/** mg_outbox_begin() and mg_outbox_follow(), for one that holds the lock of the alerts. */
+void mg__outbox_skip_changes(mg_outbox *outbox, const mg_alerts *alerts,
+                             bool with_active, double now_ms);
 void mg__outbox_take_changes(mg_outbox *outbox, const mg_alerts *alerts,
                              double now_ms);
 

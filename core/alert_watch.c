@@ -291,6 +291,13 @@ mg_status mg_monitor_alerts(const mg_monitor *m, uint64_t after, char **out,
   return st;
 }
 
+void mg_outbox_begin(mg_outbox *box, const mg_monitor *m, bool with_active,
+                     double now_ms) {
+  mg__lock(watch_lock_of(m));
+  mg__outbox_skip_changes(box, m->alerts.alerts, with_active, now_ms);
+  mg__unlock(watch_lock_of(m));
+}
+
 void mg_outbox_follow(mg_outbox *box, const mg_monitor *m, double now_ms) {
   mg__lock(watch_lock_of(m));
   mg__outbox_take_changes(box, m->alerts.alerts, now_ms);

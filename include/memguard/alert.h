@@ -300,6 +300,11 @@ MG_API mg_status mg_monitor_alerts(const struct mg_monitor *monitor,
                                    uint64_t after, char **out, mg_error *err);
 /** Number of the newest change. Any thread, one atomic load. */
 MG_API uint64_t mg_monitor_alert_number(const struct mg_monitor *monitor);
+/** What changed so far is not news to this outbox; what fires now is, if
+ *  `with_active`. Monitor: any thread. */
+MG_API void mg_outbox_begin(mg_outbox *outbox,
+                            const struct mg_monitor *monitor,
+                            bool with_active, double now_ms);
 /** Puts all that changed since the last call into an outbox; of what the history
  *  does not hold any more, what still fires. Monitor: any thread. */
 MG_API void mg_outbox_follow(mg_outbox *outbox,

@@ -258,6 +258,7 @@ napi_status mgn_detector_define(napi_env env, napi_value exports, void *data);
 
 /* ---- the other domains -------------------------------------------------- */
 
+napi_status mgn_alert_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_census_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_leak_replay_define(napi_env env, napi_value exports,
                                    void *data);

@@ -363,6 +363,7 @@ class ResourceManager(_core.Manager, _life.Closing):
             if self.memory_monitor._pool is not None:
                 self.memory_monitor._pool.close()
             self.memory_monitor._end_detector()
+            self.memory_monitor._close_alerts()
             self._close()
 
     def __del__(self) -> None:

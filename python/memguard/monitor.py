@@ -6,7 +6,7 @@ import gc
 import time
 from _thread import RLock, allocate_lock
 
-from memguard import _core, _leak_watch, _life, _log, _pauses, _reclaim
+from memguard import _alerting, _core, _leak_watch, _life, _log, _pauses, _reclaim
 from memguard._core import (
     ConfigTypeError,
     ConflictError,
@@ -34,7 +34,9 @@ _FULL_PRESSURE = 0.9
 _HAS_STAR_ARGS = 0x04  # inspect.CO_VARARGS; inspect is slow to import
 
 
-class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
+class MemoryMonitor(
+    _alerting.Alerting, _leak_watch.Watching, _reclaim.Reclaiming, Emitter
+):
     """Watches the process. One background thread serves all monitors of it.
 
     Samples are taken in the background and when the program asks; what follows
@@ -49,7 +51,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
     threshold:exceeded, trend:rapid-growth, leak:suspected, leak:warning,
     leak:critical, leak:withdrawn, fd:warning (see LeakDetector), level:changed,
     pressure, optimization:automatic (a round as get_reclaim_history() tells it),
-    memory:unreclaimable.
+    memory:unreclaimable, alert (each change of an alert, see memguard.alerts).
     """
 
     pressure_callbacks: list[Callable[..., object]]
@@ -90,6 +92,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         self._tuner: GCTuner | None = None
         self._is_tuned = False  # by the setting
         self._set_up_watch()
+        self._set_up_alerts()
         self._pool: MemoryPool | None = None  # the manager's
         self._renew_locks()
 
@@ -319,6 +322,11 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
 
     def _dispatch(self, event: dict[str, Any]) -> None:
         name = event["event"]
+        if name == "alert":
+            if self._listeners.get(name):
+                for change in self._take_alerts():
+                    self._emit(name, change)
+            return
         if name == "pressure":
             pressure = event["sample"].pressure
             for callback in tuple(self.pressure_callbacks):
@@ -525,6 +533,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         if self.closed:
             return
         self._stop()
+        self._close_alerts()
         self._deliver()
         self.pressure_callbacks.clear()
         self._shed_callbacks.clear()
@@ -550,6 +559,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         self.shutdown()
 
     def _at_exit(self) -> None:
+        self._close_alerts()
         if self._tuner is not None:
             self._tuner.stop()
         if self._detector is not None:
@@ -563,6 +573,7 @@ class MemoryMonitor(_leak_watch.Watching, _reclaim.Reclaiming, Emitter):
         if self._detector is not None:
             self._detector._after_fork_in_child()
         self._after_fork()
+        self._renew_alerts()
         while self._next_event() is not None:
             pass  # what waited is the parent's
         _core._gc_take_long()

@@ -420,6 +420,13 @@ PyObject *mgpy_monitor_rounds(PyObject *self, PyObject *max);
 PyObject *mgpy_monitor_reclaim_stats(PyObject *self, PyObject *unused);
 PyObject *mgpy_monitor_spent(PyObject *self, PyObject *gc_ms);
 
+/* ---- alert.c ------------------------------------------------------------ */
+
+int mgpy_add_alert(PyObject *module, mgpy_state *state);
+/** Methods of Monitor. */
+PyObject *mgpy_monitor_alerts(PyObject *self, PyObject *after);
+PyObject *mgpy_monitor_alert_number(PyObject *self, PyObject *unused);
+
 /* ---- heap.c, decide.c, policy.c ------------------------------------------ */
 
 /** The heap of this interpreter; some 0.5 ms, more with a large heap. What this

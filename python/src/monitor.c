@@ -466,6 +466,8 @@ static PyMethodDef monitor_methods[] = {
     {"_rounds", mgpy_monitor_rounds, METH_O, NULL},
     {"_reclaim_stats", mgpy_monitor_reclaim_stats, METH_NOARGS, NULL},
     {"_spent", mgpy_monitor_spent, METH_O, NULL},
+    {"_alerts", mgpy_monitor_alerts, METH_O, NULL},
+    {"_alert_number", mgpy_monitor_alert_number, METH_NOARGS, NULL},
     {"check_memory_pressure", monitor_check, METH_NOARGS,
      "check_memory_pressure()\n--\n\n"
      "The pressure now, 0.0 (none) to 1.0 (a limit is reached or passed).\n\n"

@@ -59,7 +59,12 @@ def ask_wsgi(app: Any, path: str) -> tuple[int, str]:
 def ask_asgi(app: Any, path: str) -> tuple[int, str, dict[bytes, bytes]]:
     sent: list[dict[str, Any]] = []
 
+    given: list[str] = []
+
     async def receive() -> dict[str, Any]:
+        if given:
+            await asyncio.Event().wait()  # the client stays
+        given.append("body")
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:

@@ -25,6 +25,9 @@ module.exports = {
   get capabilities() {
     return capabilities();
   },
+  get alerts() {
+    return require('./lib/alerts');
+  },
   get decide() {
     return require('./lib/decide');
   },

@@ -31,6 +31,7 @@ class MemoryMonitor extends EventEmitter {
   #core;
   #isShared;
   #leakDetector = null;
+  #alerts = null;
   #target;
   #managerStats = new Float64Array(7);
 
@@ -52,11 +53,31 @@ class MemoryMonitor extends EventEmitter {
   // pressure, which moves buffers too.
   #noteInterest() {
     if (this.#core.closed) return;
-    const wanted = native.eventNames.map((name) => name === 'pressure' || this.listenerCount(name) > 0);
+    const wanted = native.eventNames.map((name) => this.#wants(name));
     native.monitorSetInterest(
       this.#core.handle,
       wanted.reduce((bits, is, kind) => (is ? bits | (1 << kind) : bits), 0),
     );
+  }
+
+  #wants(name) {
+    if (this.listenerCount(name) > 0 || name === 'pressure') return true;
+    return name === 'alert' && (this.#alerts?.channels.length ?? 0) > 0;
+  }
+
+  /** Made when first asked for. */
+  get alerts() {
+    if (this.#alerts === null) {
+      const { Alerts } = require('./alerts');
+      this.#alerts = new Alerts(this.#core, () => this.#noteInterest());
+    }
+    return this.#alerts;
+  }
+
+  #deliverAlerts() {
+    this.alerts.poke();
+    if (this.listenerCount('alert') === 0) return;
+    for (const alert of this.alerts.take()) emitSafely(this, 'alert', alert);
   }
 
   // once() and prependOnceListener() come by here as well.
@@ -93,6 +114,10 @@ class MemoryMonitor extends EventEmitter {
   }
 
   #deliver(event) {
+    if (native.eventNames[event.kind] === 'alert') {
+      this.#deliverAlerts();
+      return;
+    }
     const { name, payload } = describe(event, this.#core.settings);
     if (name === 'pressure') this.#tellPressure(payload.pressure);
     if (payload?.finding !== undefined) payload.finding = this.#core.findingAt?.(payload.finding) ?? null;
@@ -372,6 +397,7 @@ class MemoryMonitor extends EventEmitter {
   shutdown() {
     this.#leakDetector?.close();
     this.#leakDetector = null;
+    this.#alerts?.close();
     if (this.#isShared) this.#core.stop();
     else this.#core.close();
   }

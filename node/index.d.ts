@@ -2720,7 +2720,10 @@ export interface ServeOptions extends WebOptions {
   host?: string;
   /** 0 to 65535; default 9478; 0: any that is free, see {@link WebServer.address}. */
   port?: number;
-  /** Whether `host` may be an address that others reach. `GET` needs the token then. */
+  /**
+   * Whether `host` may be an address that others reach. `GET` needs the token then; add
+   * the names that clients use to `allowedHosts`, `host` itself is one.
+   */
   allowRemote?: boolean;
   /** The server closes when this manager is cleaned up or closed. */
   manager?: ResourceManager;
@@ -2746,7 +2749,7 @@ export class WebServer {
  * which idle ones give way; 20 s for a request. In a cluster each worker needs a port of
  * its own, because each shows itself.
  * @throws MemguardError as of {@link middleware}, as a rejection; INVALID for a `host`
- * without what it needs; SYSTEM where it cannot listen.
+ * without `allowRemote`, CONFLICT for one without a token; SYSTEM where it cannot listen.
  */
 export function serve(options?: ServeOptions): Promise<WebServer>;
 
@@ -2814,7 +2817,8 @@ export interface OpenTelemetryBridge {
  * the same bridge.
  * @param source default: the global provider of `@opentelemetry/api`, which has to be
  * set before.
- * @throws MemguardError TYPE for something else, ABSENT without `@opentelemetry/api`.
+ * @throws MemguardError TYPE for something else, HOST for a meter that fails, ABSENT
+ * without `@opentelemetry/api`.
  */
 export function registerOpenTelemetry(source?: MeterProviderLike | object): OpenTelemetryBridge;
 

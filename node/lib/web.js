@@ -50,9 +50,8 @@ const checks = {
   responseTimeout: (value) => requireWithin(value, 'responseTimeout', 0, SECONDS_MOST),
   prefix(value) {
     requireString(value, 'prefix');
-    if (value !== '' && !/^(\/[\w.~-]+)+$/.test(value)) {
-      throw failure('EINVAL', `prefix is ${JSON.stringify(value)}, allowed: "" or a path such as "/memguard", without a "/" at its end`);
-    }
+    if (value === '' || (/^\/[!-~]*[!-.0-~]$/.test(value) && !/[%?#]/.test(value))) return;
+    throw failure('EINVAL', `prefix is ${JSON.stringify(value)}, allowed: "" or a path such as /memguard, without / at its end`);
   },
 };
 

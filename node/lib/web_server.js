@@ -34,14 +34,19 @@ const serverChecks = {
 };
 delete serverChecks.prefix; // the server is all ours
 
+const ANY_ADDRESS = ['', '0.0.0.0', '::'];
+
 // Elsewhere than on loopback a site is for those who have its token.
 function siteOf(host, options) {
   const token = tokenOf(options);
   if (native.webIsLoopback(host)) return new Site(token, options);
-  const what = `host is ${JSON.stringify(host)}, which is not loopback: allowed with`;
-  if (options.allowRemote !== true) throw failure('EINVAL', `${what} allowRemote: true and a token only`);
-  if (token === '') throw failure('EINVAL', `${what} a token only: the option token or tokenFile, or MEMGUARD_WEB_TOKEN`);
-  return new Site(token, { ...options, readNeedsToken: true });
+  const what = `host is ${JSON.stringify(host)}`;
+  if (options.allowRemote !== true) {
+    throw failure('EINVAL', `${what}, allowed: 127.0.0.1, ::1 or localhost; any other only with allowRemote: true and a token`);
+  }
+  if (token === '') throw failure('ECONFLICT', `${what} and there is no token, allowed: a host of loopback, or a token`);
+  const own = ANY_ADDRESS.includes(host) ? [] : [host.includes(':') ? `[${host}]` : host];
+  return new Site(token, { ...options, readNeedsToken: true, allowedHosts: [...(options.allowedHosts ?? []), ...own] });
 }
 
 /* ---- requests that are none --------------------------------------------------- */

@@ -279,6 +279,28 @@ describe('OpenTelemetry', () => {
     again.unregister();
   });
 
+  test('the global provider', async () => {
+    const { metrics } = require('@opentelemetry/api');
+    metrics.setGlobalMeterProvider(provider);
+    try {
+      const bridge = registerOpenTelemetry();
+      expect(Object.keys(await collect())).toContain('process.memory.usage');
+      bridge.unregister();
+    } finally {
+      metrics.disable();
+    }
+  });
+
+  test('a meter that fails', async () => {
+    const broken = provider.getMeter('broken');
+    broken.createHistogram = () => {
+      throw new Error('no more room');
+    };
+    const error = thrown(() => registerOpenTelemetry(broken));
+    expect([error.code, error.message]).toEqual(['ERR_MEMGUARD_HOST', 'the meter of OpenTelemetry failed: no more room']);
+    expect(Object.keys(await collect())).toEqual([]);
+  });
+
   test('a Meter, or what is none', async () => {
     const bridge = registerOpenTelemetry(provider.getMeter('shop'));
     expect(Object.keys(await collect())).toContain('process.memory.usage');

@@ -8,7 +8,7 @@ const { failure, kindOf } = require('../errors');
 const { optional } = require('../optional');
 const { samplesByFamily } = require('./families');
 const { processInfo, rssBytes } = require('../process');
-const { reportOnce } = require('../report');
+const { reportOnce, textOf } = require('../report');
 
 const US_PER_SECOND = 1e6;
 
@@ -202,9 +202,13 @@ function registerOpenTelemetry(given) {
   const source = given ?? optional('@opentelemetry/api', 'registerOpenTelemetry()').metrics.getMeterProvider();
   const there = bridges.get(Object(source));
   if (there !== undefined) return there;
-  const bridge = new OpenTelemetryBridge(source, meterOf(source));
-  bridges.set(source, bridge);
-  return bridge;
+  const meter = meterOf(source);
+  try {
+    bridges.set(source, new OpenTelemetryBridge(source, meter));
+  } catch (cause) {
+    throw failure('EHOST', `the meter of OpenTelemetry failed: ${textOf(cause)}`);
+  }
+  return bridges.get(source);
 }
 
 module.exports = { newValues, registerOpenTelemetry };

@@ -15,7 +15,7 @@
 #define FACTS_TRIES 4
 #define FACTS_TREND_POINTS 40u     /* of those in the window: some 10 us */
 #define FACTS_TREND_FILLED 0.9     /* of the window, from where it counts */
-#define FACTS_US_TO_NS 1000.0
+#define FACTS_PPM 1000000u
 
 /* ---- texts ----------------------------------------------------------------- */
 
@@ -80,7 +80,8 @@ static void facts_describe(mg__metrics_facts *f) {
 /* ---- memory ------------------------------------------------------------------ */
 
 static uint64_t facts_plus(uint64_t sum, uint64_t more) {
-  return sum == MG_ABSENT || more == MG_ABSENT ? sum : sum + more;
+  if (sum == MG_ABSENT || more == MG_ABSENT) return sum;
+  return more < MG_ABSENT - 1 - sum ? sum + more : MG_ABSENT - 1;
 }
 
 static uint64_t facts_most(uint64_t a, uint64_t b) {
@@ -177,19 +178,9 @@ static void facts_collections(mg__metrics_facts *f) {
     if (!facts_read_gc(f->from->segment, kind, gc, bucket)) continue;
     facts_fill(&f->pause[kind], gc, bucket);
     mg__metrics_kind(f->kind[kind], header->kind[kind], kind, gc->count);
+    f->has_kinds = true;
     if ((header->phase_kinds & 1u << kind) == 0) facts_add(f, kind);
   }
-}
-
-static void facts_share(mg__metrics_facts *f) {
-  uint64_t cpu_us = f->from->view->sample.reading.cpu_us;
-  uint64_t before_us = f->from->header->opened_cpu_us;
-  double share;
-
-  if (cpu_us == MG_ABSENT || cpu_us <= before_us) return;
-  share = (double)f->all_gc.wall_ns /
-          ((double)(cpu_us - before_us) * FACTS_US_TO_NS);
-  f->gc_share = fmin(share, 1.0);
 }
 
 /* ---- growth ------------------------------------------------------------------- */
@@ -226,6 +217,7 @@ void mg__metrics_gather(mg__metrics_facts *f, const mg_metrics_process *from) {
   if (!f->has_sample) return;
   facts_memory(f);
   if (!f->is_recorded) return;
-  facts_share(f);
+  if (from->view->now.gc_ppm <= FACTS_PPM)
+    f->gc_share = from->view->now.gc_ppm / (double)FACTS_PPM;
   facts_growth(f);
 }

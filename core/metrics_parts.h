@@ -44,6 +44,7 @@ typedef struct mg__metrics_facts {
   const mg_metrics_process *from; /* [borrowed] */
   mg__metrics_owner owner;
   bool has_sample, is_recorded; /* recorded: collections and the like count */
+  bool has_kinds;               /* of collections */
   char pid[12];
   char program[MG__METRICS_CLEAN(64)], runtime[MG__METRICS_CLEAN(16)];
   char runtime_version[MG__METRICS_CLEAN(32)];

@@ -105,7 +105,8 @@ static uint64_t series_counted(const mg__metrics_facts *f, mg_metric metric) {
     case MG_METRIC_FREED: return f->from->view->now.freed_bytes;
     case MG_METRIC_ALERTS: return f->from->view->now.alerts;
     case MG_METRIC_EVENTS_LOST: return f->from->view->events_lost;
-    case MG_METRIC_R2_GC_COUNT: return f->all_gc.count;
+    case MG_METRIC_R2_GC_COUNT:
+      return f->has_kinds ? f->all_gc.count : MG_ABSENT;
     default: return MG_ABSENT;
   }
 }
@@ -325,11 +326,11 @@ static void series_alive(series_walk *w, const mg__metrics_facts *f,
   } else if (series_is_gc(metric)) {
     if (f->is_recorded) series_gc(w, f, metric);
   } else if (metric == MG_METRIC_R2_GC_PAUSE) {
-    if (f->is_recorded) series_pause_ns(w, f);
+    if (f->has_kinds) series_pause_ns(w, f);
   } else if (!f->has_sample) {
     return;
   } else if (metric == MG_METRIC_LEVEL) {
-    if (f->is_recorded) series_level(w, f);
+    if (f->from->view->sample.domain != MG_DOMAIN_NONE) series_level(w, f);
   } else if (metric == MG_METRIC_LIMIT || metric == MG_METRIC_LIMIT_USED ||
              (metric == MG_METRIC_LIMIT_NEAREST && f->is_recorded)) {
     series_limits(w, f, metric);

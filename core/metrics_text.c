@@ -34,7 +34,6 @@ static bool text_grow(text_buffer *b, size_t more) {
   size_t wanted = b->room == 0 ? TEXT_FIRST_BYTES : b->room * 2;
   char *larger;
 
-  if (b->has_failed) return false;
   while (wanted - b->count < more) wanted *= 2;
   larger = mg__resize(b->bytes, wanted);
   b->has_failed = larger == NULL;
@@ -45,13 +44,22 @@ static bool text_grow(text_buffer *b, size_t more) {
 }
 
 static void text_put(text_buffer *b, const char *text, size_t bytes) {
-  if (b->room - b->count < bytes && !text_grow(b, bytes)) return;
+  if (b->has_failed || (b->room - b->count < bytes && !text_grow(b, bytes)))
+    return;
   memcpy(b->bytes + b->count, text, bytes);
   b->count += bytes;
 }
 
 static void text_say(text_buffer *b, const char *text) {
   text_put(b, text, strlen(text));
+}
+
+/* Once more what was written from `begin` on. */
+static void text_repeat(text_buffer *b, size_t begin, size_t bytes) {
+  if (b->has_failed || (b->room - b->count < bytes && !text_grow(b, bytes)))
+    return;
+  memcpy(b->bytes + b->count, b->bytes + begin, bytes);
+  b->count += bytes;
 }
 
 static void text_count(text_buffer *b, uint64_t number) {
@@ -124,13 +132,12 @@ static void text_label(text_buffer *b, const mg_metrics_label *label) {
   text_put(b, "\"", 1);
 }
 
-/* @param bound [may be NULL] of a bucket. */
+/* @param is_open ends where the bound of a bucket follows. */
 static void text_labels(text_buffer *b, const mg__metrics_series *s,
-                        const char *bound) {
-  const mg_metrics_label le = {"le", bound};
+                        bool is_open) {
   bool is_first = s->owner->prefix_bytes == 0;
 
-  if (is_first && s->extras == 0 && bound == NULL) return;
+  if (is_first && s->extras == 0) return;
   text_put(b, "{", 1);
   text_put(b, s->owner->prefix, s->owner->prefix_bytes);
   for (uint32_t i = 0; i < s->extras; i++) {
@@ -138,11 +145,7 @@ static void text_labels(text_buffer *b, const mg__metrics_series *s,
     is_first = false;
     text_label(b, &s->extra[i]);
   }
-  if (bound != NULL) {
-    if (!is_first) text_put(b, ",", 1);
-    text_label(b, &le);
-  }
-  text_put(b, "}", 1);
+  text_say(b, is_open ? ",le=\"" : "}");
 }
 
 /* ---- heads ---------------------------------------------------------------------- */
@@ -188,24 +191,28 @@ static void text_histogram(text_buffer *b, const mg__metrics_series *s,
                            const char *name) {
   const char *const *bound =
       s->metric == MG_METRIC_R2_GC_PAUSE ? text_bound_ns : text_bound;
+  size_t begin = b->count, bytes;
 
+  text_say(b, name);
+  text_say(b, "_bucket");
+  text_labels(b, s, true);
+  bytes = b->count - begin;
   for (uint32_t i = 0; i <= MG_METRICS_BOUNDS; i++) {
-    text_say(b, name);
-    text_say(b, "_bucket");
-    text_labels(b, s, bound[i]);
-    text_put(b, " ", 1);
+    if (i > 0) text_repeat(b, begin, bytes);
+    text_say(b, bound[i]);
+    text_put(b, "\"} ", 3);
     text_count(b, s->histogram->bucket[i]);
     text_put(b, "\n", 1);
   }
   text_say(b, name);
   text_say(b, "_sum");
-  text_labels(b, s, NULL);
+  text_labels(b, s, false);
   text_put(b, " ", 1);
   text_number(b, &s->number);
   text_put(b, "\n", 1);
   text_say(b, name);
   text_say(b, "_count");
-  text_labels(b, s, NULL);
+  text_labels(b, s, false);
   text_put(b, " ", 1);
   text_count(b, s->histogram->count);
   text_put(b, "\n", 1);
@@ -221,7 +228,7 @@ static bool text_visit(void *ctx, const mg__metrics_series *s) {
     text_histogram(b, s, row->name);
   } else {
     text_say(b, row->name);
-    text_labels(b, s, NULL);
+    text_labels(b, s, false);
     text_put(b, " ", 1);
     text_number(b, &s->number);
     text_put(b, "\n", 1);

@@ -81,6 +81,29 @@ void mg__segment_offer(const mg_config *config, const mg_sample *sample,
   mg__self.marks = segment_marks(config);
 }
 
+/* As far as it is measured; the length of others. */
+static uint64_t segment_gc_ns(const mg_segment_layout *map) {
+  uint64_t sum_ns = 0, cpu_ns, wall_ns;
+
+  for (uint32_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
+    if ((mg__self.phase_kinds & 1u << kind) != 0) continue;
+    cpu_ns = __atomic_load_n(&map->gc[kind].cpu_ns, __ATOMIC_RELAXED);
+    wall_ns = __atomic_load_n(&map->gc[kind].wall_ns, __ATOMIC_RELAXED);
+    sum_ns += cpu_ns != 0 ? cpu_ns : wall_ns;
+  }
+  return sum_ns;
+}
+
+static uint32_t segment_gc_ppm(const mg_segment_layout *map,
+                               const mg_sample *s) {
+  uint64_t since_us = map->header.opened_cpu_us, cpu_us = s->reading.cpu_us;
+  double ppm;
+
+  if (cpu_us == MG_ABSENT || cpu_us <= since_us) return UINT32_MAX;
+  ppm = 1e3 * (double)segment_gc_ns(map) / (double)(cpu_us - since_us);
+  return ppm < 1e6 ? (uint32_t)ppm : 1000000u;
+}
+
 static void segment_fill_now(mg_segment_now *now, const mg_sample *s) {
   *now = (mg_segment_now){
       .number = ++mg__self.number,
@@ -101,6 +124,7 @@ static void segment_fill_now(mg_segment_now *now, const mg_sample *s) {
       .pool_rented_bytes = mg__self.pools.rented_bytes,
       .pool_held_bytes = mg__self.pools.held_bytes,
       .pool_suspected = mg__self.pools.suspected,
+      .gc_ppm = segment_gc_ppm(mg__segment_map(), s),
       .readings = SEGMENT_READINGS};
   memcpy(now->reading, &s->reading, sizeof s->reading);
 }

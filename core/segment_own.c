@@ -20,6 +20,7 @@ static void own_fill_now(mg_segment_now *now) {
                           .clock_ns = mg_clock_ns(),
                           .unix_ms = mg__os_unix_ms(),
                           .peak_rss_bytes = reading.rss_bytes,
+                          .gc_ppm = UINT32_MAX,
                           .pools = pools.pools,
                           .pool_rented = pools.rented,
                           .pool_rented_bytes = pools.rented_bytes,

@@ -281,6 +281,23 @@ export interface Sample {
   readonly heapLimitBytes: number | null;
   readonly externalBytes: number | null;
   readonly arrayBufferBytes: number | null;
+  /** Bytes in use on V8's heap, when last looked at. */
+  readonly blockBytes: number | null;
+  /** Bytes reserved for it, at the same moment. */
+  readonly blockTotalBytes: number | null;
+  /** Part of them without physical memory behind it. */
+  readonly blockIdleBytes: number | null;
+  /** CPython only. */
+  readonly heapObjects: number | null;
+  /** Bytes V8 has from the C allocator. */
+  readonly mallocUsedBytes: number | null;
+  readonly mallocTotalBytes: number | null;
+  /** Bytes allocated on V8's heap so far, freed ones too. */
+  readonly totalAllocBytes: number | null;
+  /** CPU time of the process, microseconds. */
+  readonly cpuUs: number | null;
+  /** Connections in use of the program's pools. */
+  readonly activeConnections: number | null;
 }
 
 /** Memory at one moment. A number the kernel does not tell is NaN. */

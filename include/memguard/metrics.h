@@ -18,8 +18,9 @@
  *              histogram's count, their time is its sum. A pause is counted at the
  *              first bound that its bucket (pause.h) does not reach over, so that
  *              a quantile is never too low
- *   gc share   time of collections / CPU time of the process, both since its
- *              segment was made, at most 1
+ *   gc share   CPU time of collections (their length where it is not measured)
+ *              / CPU time of the process, both since its segment was made and up
+ *              to the sample, at most 1
  *   growth     Theil-Sen slope (trend.h) of the resident set over the last
  *              MG_METRICS_GROWTH_MS; absent until that is filled
  *   services   sums over all processes of a program and runtime that ever were:
@@ -134,7 +135,7 @@ typedef enum mg_metrics_group {
   X(GC_PAUSE, HISTOGRAM, CANONICAL, "memguard_gc_pause_seconds", "seconds",   \
     "Length of garbage collections [kind].")                                  \
   X(GC_SHARE, GAUGE, CANONICAL, "memguard_gc_cpu_ratio", "ratio",             \
-    "Time of collections to CPU time of the process.")                        \
+    "Share of collections in the CPU time of the process.")                        \
   X(USAGE, GAUGE, CANONICAL, "memguard_memory_usage_ratio", "ratio",          \
     "Use of the limit that is nearest; above 1 beyond it.")                   \
   X(PRESSURE, GAUGE, CANONICAL, "memguard_memory_pressure_ratio", "ratio",    \

@@ -165,7 +165,9 @@ typedef struct mg_segment_now {
   uint64_t alerts;              /* noted in this file, repeats included */
   uint64_t pools, pool_rented, pool_rented_bytes, pool_held_bytes,
       pool_suspected; /* of all pools together */
-  uint32_t readings, reserved;
+  uint32_t readings;
+  uint32_t gc_ppm; /* millionths of the CPU time since the file was made that
+                      collections took; UINT32_MAX if unknown */
   uint64_t reading[MG_SEGMENT_READINGS]; /* in the order of MG_READING_MAP */
 } mg_segment_now;
 

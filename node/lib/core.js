@@ -134,6 +134,9 @@ class Core {
       heap.heap_size_limit,
       heap.external_memory,
       this.arrayBuffers,
+      heap.total_physical_size,
+      heap.malloced_memory,
+      heap.total_allocated_bytes ?? NaN,
     );
     this.heapReadAt = now;
   }

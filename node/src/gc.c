@@ -118,7 +118,7 @@ static uint32_t gc_kind_of(const mgn_gc *gc, uint32_t type) {
 static void gc_note(mgn_gc *gc, const mg_pause *pause) {
   if (gc->pauses == NULL) return;
   mg_pauses_record(gc->pauses, pause);
-  mg_segment_note_gc(pause);
+  if (gc->is_teller) mg_segment_note_gc(pause);
   if (pause->kind < GC_COLLECTIONS) mg_pauses_record(gc->collections, pause);
   if (pause->wall_ns <= gc->long_ns) return;
   if (gc->long_count < MGN_GC_LONG)
@@ -140,20 +140,64 @@ uint64_t mgn_gc_live_bytes(const mgn_env *self) {
   return statistics.used_bytes + statistics.external_bytes;
 }
 
+uint64_t mgn_gc_allocated_bytes(mgn_gc *gc, uint64_t used_bytes,
+                                uint64_t v8_bytes) {
+  uint64_t own;
+
+  if (gc->knows_heap) {
+    if (used_bytes > gc->left_bytes)
+      gc->allocated_bytes += used_bytes - gc->left_bytes;
+    gc->left_bytes = used_bytes;
+  }
+  if (v8_bytes != MG_ABSENT)
+    gc->base_bytes = v8_bytes - gc->allocated_bytes;
+  else if (!gc->knows_heap)
+    return MG_ABSENT;
+  own = gc->base_bytes + gc->allocated_bytes;
+  if (own > gc->told_bytes) gc->told_bytes = own; /* it never falls */
+  return gc->told_bytes;
+}
+
+static mg_heap_look gc_look(mgn_gc *gc, const gc_statistics *s) {
+  mg_heap_look look = MG_HEAP_LOOK_INIT;
+
+  look.block_bytes = s->used_bytes;
+  look.block_total_bytes = s->total_bytes;
+  look.block_idle_bytes = mg_fall_bytes(s->total_bytes, s->physical_bytes);
+  look.malloc_used_bytes = look.malloc_total_bytes = s->malloced_bytes;
+  look.total_alloc_bytes =
+      mgn_gc_allocated_bytes(gc, s->used_bytes, MG_ABSENT);
+  return look;
+}
+
 static void gc_tell_heap(mgn_env *self) {
   gc_statistics statistics;
+  mg_heap_look look;
   mg_heap heap;
 
   if (!self->gc.knows_heap || self->managers == NULL) return;
   gc_read_heap(self->gc.isolate, &statistics);
   mgn_reclaim_tell(self, statistics.used_bytes + statistics.external_bytes);
+  /* What is gone was counted before: only growth counts, from here. */
+  self->gc.left_bytes = statistics.used_bytes;
+  look = gc_look(&self->gc, &statistics);
   heap = (mg_heap){statistics.used_bytes, statistics.total_bytes,
                    statistics.limit_bytes, statistics.external_bytes, 0};
   for (const mgn_manager *m = self->managers; m != NULL; m = m->next) {
     if (m->core == NULL) continue;
     heap.array_buffer_bytes = m->array_buffer_bytes;
     mg_monitor_set_heap(mg_manager_monitor(m->core), &heap);
+    mg_monitor_set_look(mg_manager_monitor(m->core), &look);
   }
+}
+
+/* What was allocated since the former collection. */
+static void gc_count_allocated(mgn_gc *gc) {
+  gc_statistics statistics;
+
+  if (!gc->knows_heap) return;
+  gc_read_heap(gc->isolate, &statistics);
+  (void)mgn_gc_allocated_bytes(gc, statistics.used_bytes, MG_ABSENT);
 }
 
 static void gc_began(void *isolate, int type, int flags, void *data) {
@@ -162,6 +206,7 @@ static void gc_began(void *isolate, int type, int flags, void *data) {
 
   (void)isolate;
   (void)flags;
+  if (kind < GC_COLLECTIONS) gc_count_allocated(&self->gc);
   if (kind < MGN_GC_KINDS) self->gc.began[kind] = gc_clocks(kind);
   if (kind == GC_FULL && self->reclaim.engine != NULL)
     mgn_reclaim_began(self, mgn_gc_live_bytes(self));
@@ -209,13 +254,52 @@ static void gc_open(mgn_env *self) {
   gc->collections = NULL;
 }
 
+/* ---- who tells the segment: one of the environments of an isolate ---------- */
+
+static pthread_mutex_t gc_tellers_lock = PTHREAD_MUTEX_INITIALIZER;
+static mgn_gc *gc_tellers;
+
+/* The lock is held. */
+static void gc_name_teller(const void *isolate) {
+  for (const mgn_gc *gc = gc_tellers; gc != NULL; gc = gc->next)
+    if (gc->isolate == isolate && gc->is_teller) return;
+  for (mgn_gc *gc = gc_tellers; gc != NULL; gc = gc->next)
+    if (gc->isolate == isolate) {
+      gc->is_teller = true;
+      return;
+    }
+}
+
+static void gc_join_tellers(mgn_gc *gc) {
+  pthread_mutex_lock(&gc_tellers_lock);
+  gc->next = gc_tellers;
+  gc_tellers = gc;
+  gc_name_teller(gc->isolate);
+  pthread_mutex_unlock(&gc_tellers_lock);
+}
+
+/* They are all on the thread of their isolate, so none tells meanwhile. */
+static void gc_leave_tellers(mgn_gc *gc) {
+  mgn_gc **at = &gc_tellers;
+
+  pthread_mutex_lock(&gc_tellers_lock);
+  while (*at != gc) at = &(*at)->next;
+  *at = gc->next;
+  gc->is_teller = false;
+  gc_name_teller(gc->isolate);
+  pthread_mutex_unlock(&gc_tellers_lock);
+}
+
 void mgn_gc_install(mgn_env *self) {
   mgn_gc *gc = &self->gc;
 
   gc_open(self);
+  gc->is_teller = true; /* an observer may see what hooks do not */
   if (pthread_once(&gc_once, gc_find) != 0 || !gc_found.complete) return;
   gc->isolate = gc_found.current();
   if (gc->isolate == NULL) return;
+  gc->is_teller = false;
+  gc_join_tellers(gc);
   gc_found.add_prologue(gc->isolate, gc_began, self, GC_ALL_TYPES);
   gc_found.add_epilogue(gc->isolate, gc_ended, self, GC_ALL_TYPES);
 }
@@ -226,6 +310,7 @@ static void gc_uninstall(mgn_env *self) {
   if (gc->isolate == NULL) return;
   gc_found.remove_prologue(gc->isolate, gc_began, self);
   gc_found.remove_epilogue(gc->isolate, gc_ended, self);
+  gc_leave_tellers(gc);
   gc->isolate = NULL;
 }
 

@@ -49,6 +49,11 @@ typedef struct mgn_gc {
   uint64_t long_ns;                  /* a longer pause is kept for JS */
   uint64_t long_count;               /* all since JS came by */
   mgn_gc_long longs[MGN_GC_LONG];    /* the first of them */
+  bool is_teller; /* of the environments of an isolate one tells the segment */
+  struct mgn_gc *next; /* of all with hooks; under a lock */
+  uint64_t allocated_bytes; /* on the heap since `knows_heap`, up to `left_bytes` */
+  uint64_t left_bytes;      /* used when that was counted last */
+  uint64_t base_bytes, told_bytes; /* what V8 counts more; what was told last */
 } mgn_gc;
 
 struct mgn_env;
@@ -71,6 +76,10 @@ typedef enum mgn_pressure {
 void *mgn_gc_pressable(const struct mgn_env *self);
 /** Tells V8 that memory is short. Any thread, while the isolate lives. */
 void mgn_gc_press(void *isolate, mgn_pressure pressure);
+/** Bytes allocated on the heap so far. @param v8_bytes what V8 counted itself, or
+ *  MG_ABSENT. @return MG_ABSENT if neither knows. */
+uint64_t mgn_gc_allocated_bytes(mgn_gc *gc, uint64_t used_bytes,
+                                uint64_t v8_bytes);
 /** Heap and external memory in use, MG_ABSENT if V8 does not tell. */
 uint64_t mgn_gc_live_bytes(const struct mgn_env *self);
 
@@ -270,6 +279,10 @@ napi_status mgn_tune_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_process_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_resource_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_segment_define(napi_env env, napi_value exports, void *data);
+
+/* ---- metrics.c ---------------------------------------------------------- */
+
+napi_status mgn_metrics_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_sample_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_recycle_define(napi_env env, napi_value exports, void *data);
 napi_status mgn_trend_define(napi_env env, napi_value exports, void *data);

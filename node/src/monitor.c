@@ -110,23 +110,33 @@ static napi_value monitor_latest(napi_env env, napi_callback_info info) {
   return mgn_undefined(env);
 }
 
-/* monitorSetHeap(manager, used, total, limit, external, arrayBuffers) */
+/* monitorSetHeap(manager, used, total, limit, external, arrayBuffers, physical,
+ * malloced, allocated so far), NaN for what V8 does not tell */
 static napi_value monitor_set_heap(napi_env env, napi_callback_info info) {
   mgn_manager *self;
-  double number[5];
-  napi_value v[6];
+  mg_heap_look look = MG_HEAP_LOOK_INIT;
+  double number[8];
+  napi_value v[9];
   mg_heap heap;
 
-  if (!mgn_arguments(env, info, 6, v, NULL)) return NULL;
+  if (!mgn_arguments(env, info, 9, v, NULL)) return NULL;
   self = mgn_manager_of(env, v[0]);
   if (self == NULL) return NULL;
-  for (int i = 0; i < 5; i++)
+  for (int i = 0; i < 8; i++)
     if (!mgn_number_of(env, v[i + 1], &number[i])) return NULL;
   self->array_buffer_bytes = mgn_to_u64(number[4]);
   heap = (mg_heap){mgn_to_u64(number[0]), mgn_to_u64(number[1]),
                    mgn_to_u64(number[2]), mgn_to_u64(number[3]),
                    self->array_buffer_bytes};
   mg_monitor_set_heap(mg_manager_monitor(self->core), &heap);
+  look.block_bytes = heap.used_bytes;
+  look.block_total_bytes = heap.total_bytes;
+  look.block_idle_bytes =
+      mg_fall_bytes(heap.total_bytes, mgn_to_u64(number[5]));
+  look.malloc_used_bytes = look.malloc_total_bytes = mgn_to_u64(number[6]);
+  look.total_alloc_bytes = mgn_gc_allocated_bytes(
+      &self->owner->gc, heap.used_bytes, mgn_to_u64(number[7]));
+  mg_monitor_set_look(mg_manager_monitor(self->core), &look);
   mgn_reclaim_tell(self->owner, heap.used_bytes + heap.external_bytes);
   return mgn_undefined(env);
 }

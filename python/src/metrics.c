@@ -245,6 +245,11 @@ static PyMethodDef metrics_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 int mgpy_add_metrics(PyObject *module, mgpy_state *state) {
+  PyObject *layout = Py_BuildValue("(kk)", (unsigned long)MG_SEGMENT_VERSION,
+                                   sizeof(mg_segment_layout));
+  int done = PyModule_AddObjectRef(module, "_SEGMENT_LAYOUT", layout);
+
   (void)state;
-  return PyModule_AddFunctions(module, metrics_methods);
+  Py_XDECREF(layout);
+  return done < 0 ? done : PyModule_AddFunctions(module, metrics_methods);
 }

@@ -21,6 +21,7 @@ const ranges = [
 ];
 const points = { second: 600, minute: 360 };
 const unauthorized = 401;
+const bytesPerMb = 1048576;
 
 const byId = (id) => document.getElementById(id);
 const state = {
@@ -278,10 +279,12 @@ function closeToken() {
   showAll();
 }
 
+/** Of a round, or of the report of an optimization, in the words of its runtime. */
 function outcomeOf(action, answer) {
   const round = answer.round ?? answer;
-  const freed = round.freed_bytes ?? null;
-  const ms = milliseconds(round.took_ms ?? round.duration_ms ?? round.gc_ms ?? null);
+  const freedMb = round.freed_memory_mb ?? round.freedMemoryMB ?? 0;
+  const freed = round.freed_bytes ?? round.freedBytes ?? freedMb * bytesPerMb;
+  const ms = milliseconds(round.took_ms ?? round.tookMs ?? round.duration_ms ?? round.durationMs ?? null);
   const name = freed > 0 ? { collect: 'collected_freed', optimize: 'optimized' } : { collect: 'collected', optimize: 'optimized_nothing' };
   return words(name[action], { ms, bytes: bytes(freed) });
 }

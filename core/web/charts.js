@@ -238,15 +238,17 @@ class Chart {
     this.data = [track.time, ...this.plan.series.map((series) => track[series.id])];
     this.figure.classList.toggle('is-empty', track.length === 0);
     this.plot.setData(this.data);
-    if (this.plan.id === 'memory') this.#tellLimit();
-    else this.note.textContent = track.length === 0 ? words('no_points') : '';
+    this.note.textContent = this.#note();
     this.showValues();
   }
 
-  #tellLimit() {
-    const { limit } = this.facts;
-    const isAbove = limit !== null && limit > this.#top();
-    this.note.textContent = isAbove ? words('limit_above', { bytes: bytes(limit) }) : '';
+  /** What cannot be seen in the chart. */
+  #note() {
+    const { limit, endS } = this.facts;
+    if (this.times.length === 0) return words('no_points');
+    if (endS !== null) return words('ended_at', { time: moment(endS * 1000) });
+    const isAbove = this.plan.id === 'memory' && limit !== null && limit > this.#top();
+    return isAbove ? words('limit_above', { bytes: bytes(limit) }) : '';
   }
 
   redraw() {

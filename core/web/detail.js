@@ -27,7 +27,7 @@ function tilesOf(one) {
   return [
     ['rss', bytes(reading.rss_bytes), words('peak', { bytes: bytes(facts.peak_rss_bytes) })],
     ['heap', bytes(heap), share ? words('heap_share', { percent: share, bytes: bytes(total) }) : ''],
-    ['native', bytes(facts.native_bytes), words('native_note')],
+    ['native', bytes(one.nativeBytes), words('native_note')],
     ['limit', bytes(facts.limit_bytes), words('usage_note', { percent: percent(one.usage), domain })],
     ['gcs', count(one.collections), words('gc_note', { ms: milliseconds(one.collectionsMs) })],
     ['pause', milliseconds(facts.last_pause_ms), p95 === null ? '' : words('p95', { ms: milliseconds(p95) })],

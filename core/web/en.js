@@ -46,7 +46,7 @@ export default {
   killed_text: 'It ended without notice, with memory to spare: not memory.',
   post_mortem: 'Post-mortem',
   last_sign: 'Last sign of life {time}: {rss} resident (at most {peak}), {usage} of its limit ({domain}).',
-  ended: 'ended',
+  ended_at: 'ended {time}',
 
   pid: 'pid {pid}',
   collect: 'Collect garbage',

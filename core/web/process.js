@@ -56,6 +56,13 @@ export class Process {
     return (this.facts.alerts_active ?? []).filter((alert) => alert.state !== 'resolved');
   }
 
+  /** Resident memory beside the heap that is reserved, else beside the heap in use. */
+  get nativeBytes() {
+    const { rss_bytes: rss, heap_used_bytes: heap } = this.facts.reading;
+    const isUnknown = rss === null || heap === null;
+    return this.facts.native_bytes ?? (isUnknown ? null : Math.max(0, rss - heap));
+  }
+
   /** The limit its usage is judged by; usage itself is null without one. */
   get usage() {
     return this.facts.domain === 'none' ? null : this.facts.usage_percent;

@@ -16,7 +16,7 @@ const columns = [
   { id: 'trend' },
   { id: 'rss', by: heaviness, isNumber: true },
   { id: 'heap', by: (one) => one.facts.reading.heap_used_bytes ?? -1, isNumber: true },
-  { id: 'native', by: (one) => one.facts.native_bytes ?? -1, isNumber: true },
+  { id: 'native', by: (one) => one.nativeBytes ?? -1, isNumber: true },
   { id: 'usage', by: (one) => one.usage ?? -1 },
   { id: 'gcs', by: (one) => one.collections, isNumber: true },
   { id: 'pause', by: (one) => one.facts.last_pause_ms ?? -1, isNumber: true },
@@ -63,7 +63,7 @@ class Row {
     this.badge.dataset.tone = state.tone;
     put(this.cells.rss, bytes(facts.reading.rss_bytes));
     put(this.cells.heap, bytes(facts.reading.heap_used_bytes));
-    put(this.cells.native, bytes(facts.native_bytes));
+    put(this.cells.native, bytes(one.nativeBytes));
     put(this.share, percent(one.usage));
     this.meter.dataset.tone = facts.alive ? state.tone : 'none';
     this.bar.style.width = `${Math.min(100, one.usage ?? 0).toFixed(1)}%`;

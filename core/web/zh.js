@@ -46,7 +46,7 @@ export default {
   killed_text: '进程突然结束，但内存尚有余量：与内存无关。',
   post_mortem: '事后分析',
   last_sign: '最后一次心跳 {time}：常驻 {rss}（峰值 {peak}），占上限 {usage}（{domain}）。',
-  ended: '结束',
+  ended_at: '{time} 结束',
 
   pid: 'pid {pid}',
   collect: '回收垃圾',

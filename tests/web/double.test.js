@@ -8,7 +8,7 @@ const token = 'a token of the tests';
 const stepS = 3;
 const hourOfLooks = 3600 / stepS;
 const looksToFillRings = 250;
-const growthAllowed = 600 * 1024;
+const growthAllowed = 400 * 1024;
 let browser, site, page;
 
 beforeAll(async () => {
@@ -171,11 +171,18 @@ test('an hour of points, one a second, leaves the heap of the page flat', async 
   });
   await page.goto(site.url);
   const inspector = await context.newCDPSession(page);
+  // The least of several: a look that is under way holds what it is about to drop.
   const measure = async () => {
-    await inspector.send('HeapProfiler.collectGarbage');
-    const { usedSize } = await inspector.send('Runtime.getHeapUsage');
-    const { nodes, jsEventListeners } = await inspector.send('Memory.getDOMCounters');
-    return { usedSize, nodes, jsEventListeners };
+    const least = { usedSize: Infinity, nodes: Infinity, jsEventListeners: Infinity };
+    for (let i = 0; i < 8; i += 1) {
+      await inspector.send('HeapProfiler.collectGarbage');
+      const { usedSize } = await inspector.send('Runtime.getHeapUsage');
+      const { nodes, jsEventListeners } = await inspector.send('Memory.getDOMCounters');
+      for (const [name, value] of Object.entries({ usedSize, nodes, jsEventListeners }))
+        least[name] = Math.min(least[name], value);
+      await page.waitForTimeout(50);
+    }
+    return least;
   };
   await until(() => site.looks >= looksToFillRings, 'warm: rings are full');
   const before = await measure();

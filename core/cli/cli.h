@@ -92,9 +92,9 @@ typedef enum cli_exit {
     "[--hours H] [--time-scale K] (MODULE:FUNCTION | FILE.js)",                \
     "memguard stress --hours 8 --time-scale 480 app.jobs:handle")              \
   X(exporter, "exporter", "serve metrics, API and dashboard of all processes",  \
-    "[--listen ADDRESS:PORT | --unix PATH] [--token-file FILE]\n"               \
-    "             [--read-token] [--allow-remote] [--allow-host NAME]...\n"     \
-    "             [--ready-below PERCENT]",                                     \
+    "[--listen ADDRESS:PORT | --unix PATH]\n"                                   \
+    "             [--token-file FILE] [--read-token] [--allow-remote]\n"        \
+    "             [--allow-host NAME]... [--ready-below PERCENT]",              \
     "memguard exporter\n"                                                      \
     "memguard exporter --listen 0.0.0.0:9479 --allow-remote --token-file FILE") \
   X(rules, "rules", "print alerting rules for Prometheus",                      \

@@ -78,6 +78,7 @@ static int exporter_read_options(exporter_options *o, int argc, char **argv) {
   if (optind < argc) return cli_usage("unexpected word \"%s\"", argv[optind]);
   if (o->listen != NULL && o->unix_path != NULL)
     return cli_usage("--listen or --unix, not both");
+  if (o->listen == NULL) o->listen = EXPORTER_LISTEN;
   return CLI_OK;
 }
 
@@ -118,28 +119,25 @@ static int exporter_open_web(exporter *e, exporter_options *o, const char *host)
   return CLI_OK;
 }
 
-/* @return a descriptor, or -1 with `*out_code`. */
-static int exporter_listen(exporter *e, exporter_options *o, int *out_code) {
+/* Says where it listens. @return CLI_OK, or what was said on stderr. */
+static int exporter_listen(exporter *e, exporter_options *o, int *out_fd) {
   char host[LISTEN_HOST_BYTES], port[8], url[LISTEN_URL_BYTES];
-  int fd;
+  int code;
 
   if (o->unix_path != NULL) {
-    *out_code = exporter_open_web(e, o, NULL);
-    fd = *out_code == CLI_OK ? listen_unix(o->unix_path) : -1;
+    code = exporter_open_web(e, o, NULL);
+    if (code == CLI_OK) code = listen_unix(out_fd, o->unix_path);
     snprintf(url, sizeof url, "unix:%.300s", o->unix_path);
   } else {
-    const char *where = o->listen != NULL ? o->listen : EXPORTER_LISTEN;
-    *out_code = listen_split(where, host, port);
-    if (*out_code == CLI_OK) *out_code = exporter_open_web(e, o, host);
-    fd = *out_code == CLI_OK ? listen_tcp(host, port, url) : -1;
+    code = listen_split(o->listen, host, port);
+    if (code == CLI_OK) code = exporter_open_web(e, o, host);
+    if (code == CLI_OK) code = listen_tcp(out_fd, host, port, url);
   }
-  if (fd < 0) {
-    if (*out_code == CLI_OK) *out_code = CLI_SYSTEM;
-    return -1;
-  }
+  if (code != CLI_OK) return code;
   printf("memguard exporter: listening at %s\n", url);
   fflush(stdout);
-  return fd;
+  clearerr(stdout); /* it serves even if nobody reads that */
+  return CLI_OK;
 }
 
 /* Each process takes one, each connection one. */
@@ -183,9 +181,9 @@ static int exporter_serve(exporter *e, int listen_fd) {
 
 int cli_exporter(int argc, char **argv) {
   exporter_options options;
-  exporter e = {.web = NULL};
+  static exporter e; /* a thread that is left behind may still look at it */
   mg_error err = MG_ERROR_INIT;
-  int listen_fd, code = exporter_read_options(&options, argc, argv);
+  int listen_fd = -1, code = exporter_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
   /* Large answers go back to the system, each by itself. */
@@ -194,8 +192,8 @@ int cli_exporter(int argc, char **argv) {
   if (fleet_open(&e.fleet, &err) != MG_OK)
     return cli_fail(CLI_USAGE, "%s", err.text);
   if (!microhttpd_load()) return CLI_SYSTEM;
-  listen_fd = exporter_listen(&e, &options, &code);
-  if (listen_fd >= 0) {
+  code = exporter_listen(&e, &options, &listen_fd);
+  if (code == CLI_OK) {
     code = exporter_serve(&e, listen_fd);
     close(listen_fd);
     if (options.unix_path != NULL) unlink(options.unix_path);

@@ -49,16 +49,15 @@ static void listen_tell(int fd, const char *host, char out[LISTEN_URL_BYTES]) {
            is_six ? "]" : "", port);
 }
 
-int listen_tcp(const char *host, const char *port, char out_url[LISTEN_URL_BYTES]) {
+int listen_tcp(int *out_fd, const char *host, const char *port,
+               char out_url[LISTEN_URL_BYTES]) {
   struct addrinfo wanted = {.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM};
   struct addrinfo *found;
   const int yes = 1;
   int fd, code = getaddrinfo(host, port, &wanted, &found);
 
-  if (code != 0) {
-    cli_fail(CLI_USAGE, "--listen %s:%s: %s", host, port, gai_strerror(code));
-    return -1;
-  }
+  if (code != 0)
+    return cli_fail(CLI_USAGE, "--listen %s:%s: %s", host, port, gai_strerror(code));
   fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) goto fail_socket;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
@@ -67,13 +66,14 @@ int listen_tcp(const char *host, const char *port, char out_url[LISTEN_URL_BYTES
     goto fail_socket;
   listen_tell(fd, host, out_url);
   freeaddrinfo(found);
-  return fd;
+  *out_fd = fd;
+  return CLI_OK;
 
 fail_socket:
   cli_fail(CLI_SYSTEM, "cannot listen at %s:%s: %s", host, port, strerror(errno));
   if (fd >= 0) close(fd);
   freeaddrinfo(found);
-  return -1;
+  return CLI_SYSTEM;
 }
 
 /* Whether a socket is there that nobody listens at. */
@@ -92,15 +92,14 @@ static bool listen_is_left(const struct sockaddr_un *where) {
   return is_left;
 }
 
-int listen_unix(const char *path) {
+int listen_unix(int *out_fd, const char *path) {
   struct sockaddr_un where = {.sun_family = AF_UNIX};
   mode_t mask;
   int fd, code;
 
-  if (strlen(path) >= sizeof where.sun_path) {
-    cli_usage("--unix \"%s\": at most %zu bytes", path, sizeof where.sun_path - 1);
-    return -1;
-  }
+  if (path[0] == '\0' || strlen(path) >= sizeof where.sun_path)
+    return cli_usage("--unix \"%s\": a path of at most %zu bytes", path,
+                     sizeof where.sun_path - 1);
   memcpy(where.sun_path, path, strlen(path) + 1);
   fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) goto fail_socket;
@@ -109,10 +108,11 @@ int listen_unix(const char *path) {
   code = bind(fd, (struct sockaddr *)&where, sizeof where);
   umask(mask);
   if (code != 0 || listen(fd, LISTEN_BACKLOG) != 0) goto fail_socket;
-  return fd;
+  *out_fd = fd;
+  return CLI_OK;
 
 fail_socket:
   cli_fail(CLI_SYSTEM, "cannot listen at %s: %s", path, strerror(errno));
   if (fd >= 0) close(fd);
-  return -1;
+  return CLI_SYSTEM;
 }

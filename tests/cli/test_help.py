@@ -7,7 +7,7 @@ from conftest import ROOT, Tool
 
 COMMANDS = [
     "run", "top", "ps", "stats", "health", "gc", "optimize", "gc-profile", "snapshot",
-    "postmortem", "baseline", "compare", "watch", "check-config",
+    "postmortem", "baseline", "compare", "watch", "check-config", "exporter", "rules",
 ]  # fmt: skip
 
 

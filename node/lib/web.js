@@ -15,10 +15,13 @@ const IS_HEAD = 1;
 const BODY = 2;
 const HEADERS = 3; // the first of them
 const NOT_MODIFIED = 304;
+const LATE = 408;
 const BUFFER_OF_NONE = Buffer.alloc(0);
 const BODY_SECONDS = 10;
 const RESPONSE_SECONDS = 30;
 const SECONDS_MOST = 3600;
+const DRAIN_MS = 1000;
+const DRAIN_BYTES = 1048576;
 const WRITES_PER_MINUTE = 60;
 const WRITES_MOST = 1e6;
 const MS_PER_SECOND = 1000;
@@ -129,7 +132,7 @@ function readBody(request, seconds) {
     if (Number(request.headers['content-length']) > BODY_MOST_BYTES) return reject(tooLarge());
     const parts = [];
     let bytes = 0;
-    const late = new Refusal(408, `the body did not come within ${seconds} s`);
+    const late = new Refusal(LATE, `the body did not come within ${seconds} s`);
     const timer = setTimeout(() => end(late), seconds * MS_PER_SECOND);
     timer.unref?.();
     const end = (refusal) => {
@@ -160,18 +163,25 @@ function isOver(response) {
   return response.headersSent || response.writableEnded || response.destroyed || response.socket?.destroyed === true;
 }
 
-// The rest of a body that was refused: a client that still sends would not read the
-// answer. Not for ever, and not from one that is too slow.
-function drain(request, response, seconds, status) {
-  if (request.complete || request.destroyed) return;
-  if (status === 408) {
-    response.setHeader('Connection', 'close');
-    return;
-  }
-  const timer = setTimeout(() => request.destroy(), seconds * MS_PER_SECOND);
-  timer.unref?.();
-  request.once('close', () => clearTimeout(timer));
-  request.resume();
+// Reads on after a refusal, a while: a client that still sends would not read the answer.
+function drain(request) {
+  return new Promise((resolve) => {
+    let bytes = 0;
+    const count = (part) => {
+      bytes += part.length;
+      if (bytes > DRAIN_BYTES) done();
+    };
+    const done = () => {
+      clearTimeout(timer);
+      request.removeListener('data', count);
+      for (const name of ['end', 'error', 'close']) request.removeListener(name, done);
+      resolve();
+    };
+    const timer = setTimeout(done, DRAIN_MS);
+    timer.unref?.();
+    for (const name of ['end', 'error', 'close']) request.once(name, done);
+    request.on('data', count);
+  });
 }
 
 // A client that does not read would hold the response for ever.
@@ -235,7 +245,7 @@ class Site {
   async #answer(request, target) {
     const body = await readBody(request, this.#bodySeconds);
     const words = [request.method, target, ...request.rawHeaders];
-    const job = native.webServe(this.#handle, words, body);
+    const job = native.webServe(this.#handle, words, body, 0);
     if (typeof job[BODY] !== 'string') return job;
     const [route, isHead, command, values] = job;
     const [code, text] = await run(command, values);
@@ -248,15 +258,17 @@ class Site {
     try {
       send(response, await this.#answer(request, target), this.#responseSeconds);
     } catch (error) {
-      this.refuse(request, response, error instanceof Refusal ? error : new Refusal(500, `memguard failed: ${textOf(error)}`));
+      await this.refuse(request, response, error instanceof Refusal ? error : new Refusal(500, `memguard failed: ${textOf(error)}`));
     }
   }
 
-  refuse(request, response, refusal) {
+  async refuse(request, response, refusal) {
     if (refusal === GONE) return;
     const { status, text } = refusal;
     try {
-      if (!isOver(response)) drain(request, response, this.#bodySeconds, status);
+      const isSending = !isOver(response) && !request.complete && !request.destroyed;
+      if (isSending && status !== LATE) await drain(request);
+      if (isSending && !request.complete) response.setHeader('Connection', 'close');
       send(response, native.webRefuse(status, text.slice(0, 300)), this.#responseSeconds);
     } catch {
       response.destroy(); // it is not what a server makes

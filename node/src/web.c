@@ -11,7 +11,7 @@
 static const napi_type_tag web_tag = {0x6d656d6775617264u, 0x7765620000000001u};
 
 #define WEB_HOST_BYTES 256
-#define WEB_COMMAND_WORDS 2u /* method and target stand before the headers */
+#define WEB_LEAST_WORDS 2u /* method and target stand before the headers */
 
 /* ---- site ----------------------------------------------------------------- */
 
@@ -198,7 +198,7 @@ static bool web_words_read(napi_env env, napi_value array, web_words *out) {
 
   *out = (web_words){NULL, 0, false};
   if (napi_get_array_length(env, array, &out->count) != napi_ok ||
-      out->count < WEB_COMMAND_WORDS || out->count % 2 != 0)
+      out->count < WEB_LEAST_WORDS || out->count % 2 != 0)
     return false;
   for (i = 0; i < out->count; i++) {
     if (!web_word(env, array, i, NULL, 0, &bytes)) return false;
@@ -239,19 +239,19 @@ static napi_value web_job(napi_env env, mg_web_job *job) {
   return made == NULL ? mgn_fail_napi(env) : made;
 }
 
-/* webServe(handle, [method, target, name, value, ...], Uint8Array) -> response or
- * what is to be asked first */
+/* webServe(handle, [method, target, name, value, ...], Uint8Array, monotonic ms or
+ * 0 for now) -> response or what is to be asked first */
 static napi_value web_serve(napi_env env, napi_callback_info info) {
   mg_web_request request = {0};
-  napi_value v[3], made;
+  napi_value v[4], made;
   web_words words;
   mg_web_job job;
   mg_web *web;
   void *body;
 
-  if (!mgn_arguments(env, info, 3, v, NULL)) return NULL;
+  if (!mgn_arguments(env, info, 4, v, NULL)) return NULL;
   web = web_of(env, v[0]);
-  if (web == NULL) return NULL;
+  if (web == NULL || !mgn_number_of(env, v[3], &request.clock_ms)) return NULL;
   MGN_TRY(env, napi_get_buffer_info(env, v[2], &body, &request.body_bytes));
   if (!web_words_read(env, v[1], &words)) {
     free(words.pair);

@@ -7,6 +7,7 @@ const net = require('net');
 const fs = require('fs');
 const path = require('path');
 const { ResourceManager, middleware } = require('../..');
+const native = require('../../node/lib/native');
 const { removeTemporary, temporaryDirectory, thrown, until } = require('./helpers');
 const { AUTHORIZED, GOOD_TOKEN, ask, askRaw, listen, stopServers } = require('./http');
 
@@ -252,6 +253,49 @@ describe('clients that behave badly', () => {
       await until(() => count() === before);
     }
     expect(seen).toHaveLength(3);
+  });
+});
+
+// The rows that the core's own tests run.
+describe('web.json', () => {
+  const { rows } = JSON.parse(fs.readFileSync(path.join(__dirname, '..', 'vectors', 'web.json'), 'utf8'));
+  const longer = (text = '', more = ['', 0]) => text + more[0].repeat(more[1]);
+  const asSent = (text) => Buffer.from(text).toString('latin1');
+
+  function check(row, [status, isHead, body, ...headers]) {
+    expect([status, isHead]).toEqual([row.status, row.request.method === 'HEAD']);
+    const found = Object.fromEntries(headers.map((name, at) => [name, headers[at + 1]]).filter((_, at) => at % 2 === 0));
+    expect(found).toMatchObject(row.headers ?? {});
+    if (row.body !== undefined) expect(body.toString()).toBe(row.body);
+    if (status < 400) return;
+    const { error } = JSON.parse(body);
+    expect(body.toString().indexOf('\n')).toBe(body.length - 1);
+    for (const text of row.error ?? []) expect(error).toContain(text);
+  }
+
+  test('has rows', () => expect(rows.length).toBeGreaterThan(100));
+
+  test.each(rows.map((row) => [row.name, row]))('%s', (_, row) => {
+    const { request, options = {} } = row;
+    const site = native.webOpen(
+      options.token ?? '', options.read_needs_token ?? false, options.allowed_hosts ?? [], options.writes_per_minute ?? 60, 0,
+    );
+    const words = [request.method, longer(request.target, request.target_more), ...(request.headers ?? [['Host', 'localhost']]).flat()];
+    const body = Buffer.from(longer(request.body, request.body_more));
+    let job;
+    for (let count = 0; count < (request.times ?? 1); count++) {
+      const clockMs = (request.clock_ms ?? 0) + count * (request.clock_step_ms ?? 0);
+      job = native.webServe(site, words.map(asSent), body, clockMs);
+    }
+    if (row.ask === undefined) {
+      check(row, job);
+      return;
+    }
+    const [route, isHead, command, values] = job;
+    expect([command, row.ask[1] === null ? null : values]).toEqual(row.ask);
+    if (row.answer === undefined) return;
+    const [status, text] = row.answer;
+    check(row, native.webAnswered(site, route, isHead, native.statusNames.indexOf(status), text));
   });
 });
 

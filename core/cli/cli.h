@@ -97,11 +97,13 @@ typedef enum cli_exit {
     "             [--allow-host NAME]... [--ready-below PERCENT]",              \
     "memguard exporter\n"                                                      \
     "memguard exporter --listen 0.0.0.0:9479 --allow-remote --token-file FILE") \
-  X(rules, "rules", "print alerting rules for Prometheus",                      \
+  X(rules, "rules", "print alerting rules for Prometheus, or a dashboard",     \
     "[--group NAME]... [--rss MB] [--label NAME=VALUE]...\n"                    \
-    "             [--runbook URL]",                                             \
+    "             [--runbook URL]\n"                                            \
+    "             --grafana",                                                   \
     "memguard rules > memguard.rules.yml\n"                                    \
-    "memguard rules --group memguard-leaks --label team=core")                 \
+    "memguard rules --group memguard-leaks --label team=core\n"                \
+    "memguard rules --grafana > memguard.json")                                \
   X(check_config, "check-config", "check a configuration file",                \
     "FILE [--profile NAME] [--json]\n"                                          \
     "             --keys [--json]",                                            \

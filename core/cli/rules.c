@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "grafana.h"
 
 #define RULES_RSS_MB 1024.0
 #define RULES_CHOSEN 16
@@ -31,6 +32,7 @@ typedef struct rules_options {
   size_t groups, labels;
   const char *runbook;
   uint64_t rss_bytes;
+  bool is_grafana; /* the dashboard, not the rules */
 } rules_options;
 
 /* ---- options -------------------------------------------------------------- */
@@ -90,6 +92,7 @@ static int rules_read_options(rules_options *o, int argc, char **argv) {
                                         {"label", required_argument, NULL, 'l'},
                                         {"rss", required_argument, NULL, 'r'},
                                         {"runbook", required_argument, NULL, 'b'},
+                                        {"grafana", no_argument, NULL, 'd'},
                                         {"help", no_argument, NULL, 'h'},
                                         {NULL, 0, NULL, 0}};
   double rss_mb = RULES_RSS_MB;
@@ -106,12 +109,15 @@ static int rules_read_options(rules_options *o, int argc, char **argv) {
         if (!cli_number("--rss", optarg, 1, 1e9, &rss_mb)) return CLI_USAGE;
         break;
       case 'b': code = rules_set_runbook(o, optarg); break;
+      case 'd': o->is_grafana = true; break;
       case 'h': return cli_help() == CLI_OK ? -1 : CLI_SYSTEM;
       default: return cli_bad_option(argc, argv);
     }
   }
   if (code != CLI_OK) return code;
   if (optind < argc) return cli_usage("unexpected word \"%s\"", argv[optind]);
+  if (o->is_grafana && argc > 2)
+    return cli_usage("--grafana: no other option goes with it");
   o->rss_bytes = (uint64_t)(rss_mb * MG_BYTES_PER_MB);
   return CLI_OK;
 }
@@ -176,6 +182,7 @@ int cli_rules(int argc, char **argv) {
   int code = rules_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
+  if (options.is_grafana) return grafana_print();
   puts("# Alerting rules for Prometheus on the metrics of memguard " MG_VERSION
        "; made by `memguard rules`.\ngroups:");
   for (size_t i = 0; i < RULES_COUNT; i++) {

@@ -41,11 +41,13 @@ static mg_status guard_take_token(char out[MG_WEB_TOKEN_MAX + 1], char *text,
 static mg_status guard_read_token(char out[MG_WEB_TOKEN_MAX + 1],
                                   const char *path, mg_error *err) {
   char text[MG_WEB_TOKEN_MAX + 4] = "";
+  mg_error why = MG_ERROR_INIT;
   mg__file file;
-  mg_status st = mg__os_open_plain(&file, path, err);
+  mg_status st = mg__os_open_plain(&file, path, &why);
   long got;
 
-  if (st != MG_OK) return st == MG_ENOMEM ? st : MG_ESYS;
+  if (st != MG_OK)
+    return mg__fail(err, MG_ESYS, "the token file cannot be read: %s", why.text);
   got = mg__os_read_at(file.fd, text, sizeof text - 1, 0);
   if (got < 0)
     st = mg__fail_errno(err, errno, "token file %s", path);

@@ -112,9 +112,12 @@ mg_status mg_web_process(char **out, const mg_metrics_process *process,
 
 bool mg__web_is_live(const mg_metrics_process *process, uint64_t unix_ms) {
   const mg_segment_view *view = process->view;
+  uint64_t due_unix_ms = view->heartbeat_unix_ms != 0
+                             ? view->next_unix_ms
+                             : process->header->opened_unix_ms; /* the first */
 
   return process->is_alive && view->state == MG_SEGMENT_RUNNING &&
-         (double)unix_ms <= (double)view->next_unix_ms + MG_WEB_STALE_MS;
+         (double)unix_ms <= (double)due_unix_ms + MG_WEB_STALE_MS;
 }
 
 bool mg__web_is_well(const mg_metrics_process *process, uint64_t unix_ms) {

@@ -20,6 +20,7 @@ const ranges = [
   { id: '6h', ring: 'minute', seconds: 21600, every: 10 },
 ];
 const points = { second: 600, minute: 360 };
+const leastSpanS = 60;
 const unauthorized = 401;
 const bytesPerMb = 1048576;
 
@@ -78,7 +79,10 @@ function span() {
   const endS = facts.alive ? null : lastS;
   const nowS = Math.max(state.nowMs / 1000, lastS);
   const to = endS === null ? nowS : Math.min(nowS, endS + seconds / 6);
-  return { from: to - seconds, to, endS, limit: facts.limit_bytes };
+  // One that began a moment ago has the whole width for what there is of it.
+  const began = track.length > 0 ? track.time[0] - seconds / 60 : to;
+  const from = Math.max(to - seconds, Math.min(began, to - leastSpanS));
+  return { from, to, endS, limit: facts.limit_bytes };
 }
 
 function showDetail() {

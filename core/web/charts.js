@@ -91,7 +91,7 @@ class Chart {
     const grid = { stroke: () => colour('--grid'), width: 1 };
     const axis = { stroke: () => colour('--faint'), font, grid, ticks: { show: false } };
     return {
-      width: 300, height: 120, legend: { show: false }, padding: [8, 12, 0, 0],
+      width: 300, height: 120, legend: { show: false }, padding: [8, 20, 0, 0],
       cursor: { sync: { key: sync }, drag: { x: false, y: false }, y: false, points: { size: 6 } },
       scales: {
         x: { time: true, range: () => [this.facts.from, this.facts.to] },
@@ -212,7 +212,7 @@ class Chart {
     const hovered = this.plot?.cursor.left >= 0 ? this.plot.cursor.idx : null;
     const index = hovered ?? this.data[0].length - 1;
     const told = this.plan.series.map((series, number) => {
-      const text = this.plan.format(this.data[number + 1][index] ?? null);
+      const text = this.#tell(series, this.data[number + 1][index] ?? null);
       const { name, value } = this.keys[number];
       if (value.textContent !== text) value.textContent = text;
       return `${name.textContent} ${text}`;
@@ -244,11 +244,15 @@ class Chart {
 
   /** What cannot be seen in the chart. */
   #note() {
-    const { limit, endS } = this.facts;
+    const { endS } = this.facts;
     if (this.times.length === 0) return words('no_points');
-    if (endS !== null) return words('ended_at', { time: moment(endS * 1000) });
-    const isAbove = this.plan.id === 'memory' && limit !== null && limit > this.#top();
-    return isAbove ? words('limit_above', { bytes: bytes(limit) }) : '';
+    return endS === null ? '' : words('ended_at', { time: moment(endS * 1000) });
+  }
+
+  /** The value of a series in words; of a limit also where it is. */
+  #tell(series, value) {
+    const text = this.plan.format(value);
+    return series.id === 'limit' && value > this.#top() ? `${text} ↑` : text;
   }
 
   redraw() {

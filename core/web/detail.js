@@ -32,8 +32,7 @@ function tilesOf(one) {
     ['gcs', count(one.collections), words('gc_note', { ms: milliseconds(one.collectionsMs) })],
     ['pause', milliseconds(facts.last_pause_ms), p95 === null ? '' : words('p95', { ms: milliseconds(p95) })],
     ['freed', bytes(facts.freed_bytes), words('rounds', { count: count(facts.rounds) })],
-    ['fds', count(reading.fd_count), ''],
-    ['threads', count(reading.thread_count), ''],
+    ['fds', count(reading.fd_count), words('threads', { count: count(reading.thread_count) })],
   ];
 }
 

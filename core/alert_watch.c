@@ -256,6 +256,10 @@ bool mg__alert_watch_sample(mg__alert_watch *w, const mg_config *config,
     f.gc_ms = (double)atomic_load(&watched.gc_ns) / WATCH_NS_PER_MS;
     f.cpu_ms = (double)mg__os_cpu_us(false) / 1000.0;
   }
+  if (mg_config_get(config, MG_CONFIG_LEAK_DETECTION) == 0 && w->findings > 0) {
+    w->has_findings_due = true;
+    detector = NULL; /* what it found is not looked at any more */
+  }
   if (w->findings > 0 && (is_slow || w->has_findings_due))
     watch_findings(w, config, &f, detector);
   (void)mg_alerts_judge(w->alerts, config, &f);

@@ -306,6 +306,7 @@ class _Posting(Channel):
     def _open(self) -> None:
         self._box = _core._outbox_open(*self._options, os.getpid(), *self._names)
         self._lock = threading.Lock()  # of the outbox
+        self._has_complained = False
 
     def _take_up(self, source: Alerting, with_active: bool) -> None:
         with self._lock:
@@ -338,14 +339,14 @@ class _Posting(Channel):
             if not 200 <= status < 300:
                 raise InvalidError(f"{self._url[1]} answered {status}")
         except (OSError, HTTPException, MemguardError) as error:
-            if not is_last:
-                self._complaints.failed(
-                    "post", "alert channel %s failed: %s", self.name, error
-                )
+            if not is_last and not self._has_complained:
+                self._has_complained = True
+                text = "alert channel %s failed: %s (told once until it works again)"
+                _log.warning(text, self.name, error)
             digits = wait if isinstance(error, MemguardError) else ""
             believed = digits.isdecimal() and len(digits) <= _RETRY_AFTER_MOST
             return False, int(digits) * 1000.0 if believed else 0.0
-        self._complaints.worked("post")
+        self._has_complained = False
         return True, 0.0
 
     def _request(self, body: bytes, timeout: float) -> tuple[int, str]:

@@ -39,7 +39,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
+def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
     """Waits until it takes connections, or has ended: the port was taken."""
     end = time.monotonic() + WAIT_S
     while process.poll() is None:
@@ -66,7 +66,7 @@ def serving(scheme: str, folder: Path, port: int = 0) -> Iterator[Server]:
         with open(folder / f"{scheme}.log", "ab") as log:
             process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         try:
-            if _answers(chosen, process):
+            if answers(chosen, process):
                 yield Server(process, chosen, scheme)
                 return
         finally:

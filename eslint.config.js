@@ -15,8 +15,16 @@ module.exports = [
     languageOptions: { sourceType: 'module', globals: globals.node },
   },
   {
+    files: ['core/web/*.js'],
+    languageOptions: { sourceType: 'module', globals: globals.browser },
+  },
+  {
     files: ['tests/node/**/*.test.js'],
     languageOptions: { globals: globals.jest },
+  },
+  {
+    files: ['tests/web/*.test.js'], // what they evaluate runs in the page
+    languageOptions: { globals: { ...globals.jest, ...globals.browser } },
   },
   {
     rules: {

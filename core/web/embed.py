@@ -24,7 +24,7 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 LINE_BYTES = 20
-HEAD = """/* web_assets.h - made by core/web/embed.py of core/web/ and uPlot. Do not edit.
+HEAD = """/* web_assets.h - made by core/web/embed.py of core/web/ and uPlot.
  *
  * uPlot: its licence is the file uplot-licence.txt below. */
 """

@@ -193,6 +193,21 @@ test('everything is reached by keyboard and has a name', async () => {
   expect(page.seen).toEqual([]);
 });
 
+test('a process serves the dashboard of itself', async () => {
+  const { pid, url } = await place.serving();
+  page = await open(browser, url);
+  await until(async () => (await row(page, pid).count()) === 1, 'it is shown');
+  await choose(pid);
+  const before = await drawn();
+  await until(async () => (await drawn()) !== before, 'the chart moves');
+  await page.locator('#unlock').click();
+  await page.locator('#token-value').fill(place.token);
+  await page.keyboard.press('Enter');
+  await page.locator('#optimize').click();
+  await until(async () => /^Optimized/.test(await textOf('#outcome')), 'its buttons work');
+  expect(page.seen).toEqual([]);
+});
+
 test('a process that is killed leaves a gap and a post-mortem', async () => {
   const pid = await place.host(process.execPath, 'doomed.js', nodeHost);
   await begin();

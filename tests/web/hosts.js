@@ -39,6 +39,22 @@ const timer = setInterval(() => {
 }, 100);
 `;
 
+/** It serves itself, in Python, with a token from its environment. */
+const servingHost = `
+import time, memguard
+manager = memguard.ResourceManager({"max_memory_mb": 400, "sample_interval": 0.2})
+manager.__enter__()
+server = memguard.serve(port=0)
+print("ready", server.url, flush=True)
+held = []
+end = time.monotonic() + ${lifeS}
+while time.monotonic() < end:
+    held.append(bytearray(b"1") * (1 << 20))
+    if len(held) > 40:
+        held.clear()
+    time.sleep(0.1)
+`;
+
 /** A folder of segments of its own, in memory; everything started in it ends with it. */
 class Place {
   constructor() {
@@ -94,6 +110,13 @@ class Place {
     const words = [tool, 'exporter', '--listen', '127.0.0.1:0', '--token-file', this.tokenFile];
     const { found } = await this.start(words, /http:\S+/);
     return found[0];
+  }
+
+  /** @returns the address at which a host shows itself. */
+  async serving() {
+    const variables = ['env', `MEMGUARD_WEB_TOKEN_FILE=${this.tokenFile}`];
+    const { child, found } = await this.start([...variables, python, '-c', servingHost], /ready (\S+)/);
+    return { pid: child.pid, url: found[1] };
   }
 
   async stop() {

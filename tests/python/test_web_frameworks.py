@@ -110,7 +110,8 @@ def own(environ, start_response):
 
 async def own_asgi(scope, receive, send):
     if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        headers = [(b"content-length", b"3")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"own"})
 
 wsgi = web.wsgi_app(own)

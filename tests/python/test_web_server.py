@@ -83,9 +83,9 @@ def test_keeps_connections(server: Any) -> None:
 def test_requests_in_one_piece(server: Any) -> None:
     """More than a recursion could go."""
     with connected(server.address) as sock:
-        sender = threading.Thread(target=sock.sendall, args=(PING * 3000,))
+        sender = threading.Thread(target=sock.sendall, args=(PING * 2000,))
         sender.start()
-        for _ in range(3000):
+        for _ in range(2000):
             assert receive(sock).status == 200
         sender.join(WAIT_S)
 

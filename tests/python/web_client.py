@@ -34,9 +34,10 @@ def receive(sock: socket.socket, is_head: bool = False) -> Response:
     """One response."""
     data = b""
     while b"\r\n\r\n" not in data:
-        part = sock.recv(1)
-        assert part, f"the connection ended after {data!r}"
-        data += part
+        seen = sock.recv(4096, socket.MSG_PEEK)
+        assert seen, f"the connection ended after {data!r}"
+        end = (data + seen).find(b"\r\n\r\n")
+        data += sock.recv(end + 4 - len(data) if end >= 0 else len(seen))
     first, *lines = data[:-4].decode("latin-1").split("\r\n")
     headers = {
         name.lower(): value.strip()
@@ -141,7 +142,7 @@ def call_asgi(
 
     async def receive_part() -> dict[str, Any]:
         if not parts:
-            return {"type": "http.disconnect"}
+            await asyncio.Event().wait()  # the client stays
         part = parts.pop(0)
         return {"type": "http.request", "body": part, "more_body": bool(parts)}
 

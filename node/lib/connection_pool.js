@@ -4,6 +4,7 @@
 // were idle for too long are removed when it is used, at prune() and under memory
 // pressure, when it also gives up idle ones that are good.
 const { performance } = require('perf_hooks');
+const native = require('./native');
 const { registerPool } = require('./caches');
 const { defineDisposal } = require('./disposal');
 const { failure, kindOf, requireCount, requireFunction, requireNumber } = require('./errors');
@@ -25,6 +26,36 @@ function isClosed(connection) {
   return connection.destroyed === true || connection.closed === true;
 }
 
+// Of pools that were dropped without close().
+const dropped = new FinalizationRegistry((held) => native.metricsAddConnections(-held.count));
+
+/** Connections in use, counted for the metrics of the process. */
+class Active extends Set {
+  #held = { count: 0 };
+
+  constructor() {
+    super();
+    native.metricsAddConnections(0); // from now on their number is known
+    dropped.register(this, this.#held);
+  }
+
+  #count(change) {
+    this.#held.count += change;
+    native.metricsAddConnections(change);
+  }
+
+  add(connection) {
+    if (!this.has(connection)) this.#count(1);
+    return super.add(connection);
+  }
+
+  delete(connection) {
+    const wasThere = super.delete(connection);
+    if (wasThere) this.#count(-1);
+    return wasThere;
+  }
+}
+
 class ManagedConnectionPool {
   #factory;
   #close;
@@ -34,7 +65,7 @@ class ManagedConnectionPool {
   // Every connection is in one place: idle, active, or moving (being made).
   // Together they are at most #max.
   #idle = []; // { connection, since }, longest idle first
-  #active = new Set();
+  #active = new Active();
   #moving = 0;
   #waiters = [];
   #closing = new Set();

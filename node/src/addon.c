@@ -31,6 +31,7 @@ static void env_end_gc(void *data) {
 
   mgn_reclaim_leave(self);
   mgn_gc_remove(self);
+  mg_metrics_add_connections(-self->connections);
 }
 
 static void env_end_managers(void *data) {

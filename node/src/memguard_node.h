@@ -141,6 +141,7 @@ typedef struct mgn_env {
   mgn_gc gc;
   mgn_reclaim_seat reclaim;
   mgn_control *control; /* NULL until the first start */
+  int64_t connections;  /* in use, of those counted for the process */
 } mgn_env;
 
 mgn_env *mgn_env_hold(mgn_env *self);

@@ -151,10 +151,12 @@ static napi_value metrics_add_connections(napi_env env,
                                           napi_callback_info info) {
   napi_value value;
   double change;
+  mgn_env *self;
 
-  if (!mgn_arguments(env, info, 1, &value, NULL) ||
+  if (!mgn_arguments(env, info, 1, &value, &self) ||
       !mgn_number_of(env, value, &change))
     return NULL;
+  self->connections += (int64_t)change;
   mg_metrics_add_connections((int64_t)change);
   return mgn_undefined(env);
 }

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from math import ceil
 from time import monotonic
 
-from memguard import _life, _log
+from memguard import _core, _life, _log
 from memguard._caches import register_pool
 from memguard._core import (
     ClosedError,
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Any
+
+    _Books = dict[int, Any]
+else:
+    _Books = dict
 
 # What a waiter is given besides a connection.
 _PERMIT = object()  # to make one; counted in _moving
@@ -81,6 +85,28 @@ class _Waiter:
             self.future.set_result(None)
 
 
+class _Active(_Books):
+    """Connections in use, counted for the metrics of the process. A forked child
+    begins its count anew, so clear() does not count."""
+
+    _count = staticmethod(_core._metrics_add_connections)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count(0)  # from now on their number is known
+
+    def __setitem__(self, key: int, connection: Any) -> None:
+        self._count(key not in self)
+        super().__setitem__(key, connection)
+
+    def pop(self, key: int, default: Any = None) -> Any:
+        self._count(-(key in self))
+        return super().pop(key, default)
+
+    def __del__(self) -> None:
+        self._count(-len(self))
+
+
 class _Pool:
     """The books of a pool, and what does not wait. Every connection is in one
     place: idle, active, or moving (being made, checked). Together they are at
@@ -109,7 +135,7 @@ class _Pool:
         self._idle_timeout = idle_timeout
         self._lock = RLock()
         self._idle: deque[tuple[Any, float]] = deque()  # longest idle first
-        self._active: dict[int, Any] = {}
+        self._active = _Active()
         self._moving = 0
         self._waiters: deque[_Waiter] = deque()
         self._inherited: dict[int, Any] = {}

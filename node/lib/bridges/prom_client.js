@@ -38,15 +38,15 @@ function optionsOf(given) {
   return { prefix, processOpenFds };
 }
 
-/** A histogram as these libraries give it to a registry. */
-function histogramValues(name, { labels, value, buckets }) {
-  const values = buckets.map(({ le, count }) => ({
-    metricName: `${name}_bucket`,
-    labels: { ...labels, le: le === Infinity ? '+Inf' : String(le) },
-    value: count,
-  }));
-  values.push({ metricName: `${name}_sum`, labels: { ...labels }, value });
-  values.push({ metricName: `${name}_count`, labels: { ...labels }, value: buckets.at(-1).count });
+/** The values of one sample, as these libraries have them: what differs between them,
+ *  and the labels that they share. */
+function valuesOf(name, { value, buckets }) {
+  if (buckets === null) return [{ own: {}, value }];
+  const values = buckets.map(({ le, count }) => (
+    { metricName: `${name}_bucket`, own: { le: le === Infinity ? '+Inf' : String(le) }, value: count }
+  ));
+  values.push({ metricName: `${name}_sum`, own: {}, value });
+  values.push({ metricName: `${name}_count`, own: {}, value: buckets.at(-1).count });
   return values;
 }
 
@@ -68,15 +68,21 @@ class BridgeMetric {
     this.aggregator = 'max';
   }
 
-  get() {
+  #with(labelsOf) {
     const { name, help, type, aggregator } = this;
-    return { name, help, type, aggregator, values: this.#values() };
+    const values = this.#bridge.samplesOf(this.#family).flatMap((sample) => (
+      valuesOf(this.#fullName, sample).map(({ own, ...value }) => ({ ...value, ...labelsOf(own, sample.labels) }))
+    ));
+    return { name, help, type, aggregator, values };
   }
 
-  #values() {
-    const samples = this.#bridge.samplesOf(this.#family);
-    if (this.type === 'histogram') return samples.flatMap((sample) => histogramValues(this.#fullName, sample));
-    return samples.map(({ labels, value }) => ({ labels: { ...labels }, value }));
+  get() {
+    return this.#with((own, shared) => ({ labels: { ...own, ...shared } }));
+  }
+
+  /** As get(); a registry then formats shared labels once. */
+  getForPromString() {
+    return this.#with((own, shared) => ({ labels: own, sharedLabels: shared }));
   }
 
   /** What a process did cannot be reset. */

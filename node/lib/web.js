@@ -105,6 +105,13 @@ function tooLarge() {
   return new Refusal(413, `the body is larger than ${BODY_MOST_BYTES} bytes`);
 }
 
+// HTTP/2 has the parts of a request line, and Host, among its headers.
+function headersOf({ httpVersionMajor, rawHeaders }) {
+  if (httpVersionMajor < 2) return rawHeaders;
+  const names = rawHeaders.map((name, at) => (at % 2 === 0 && name === ':authority' ? 'Host' : name));
+  return names.filter((_, at) => !names[at - (at % 2)].startsWith(':'));
+}
+
 // Somebody before us read the body; what they left is what it was.
 function parsedBody(body) {
   if (Buffer.isBuffer(body)) return body;
@@ -244,7 +251,7 @@ class Site {
 
   async #answer(request, target) {
     const body = await readBody(request, this.#bodySeconds);
-    const words = [request.method, target, ...request.rawHeaders];
+    const words = [request.method, target, ...headersOf(request)];
     const job = native.webServe(this.#handle, words, body, 0);
     if (typeof job[BODY] !== 'string') return job;
     const [route, isHead, command, values] = job;

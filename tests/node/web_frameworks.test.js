@@ -1,6 +1,7 @@
 'use strict';
 
 // The site inside real applications: Express, Connect, Fastify, plain http.
+const http2 = require('http2');
 const connect = require('connect');
 const express = require('express');
 const fastify = require('fastify');
@@ -137,6 +138,38 @@ test('at the root of a Fastify application', async () => {
   expect((await ask(port, '/none')).text).toBe('theirs');
   const headers = { 'Content-Type': 'application/json' };
   expect((await ask(port, '/echo', { method: 'POST', headers, body: '{"a":1}' })).json).toEqual({ a: 1 }); // parsed as before
+});
+
+test('over HTTP/2', async () => {
+  const server = http2.createServer(middleware(SITE));
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const client = http2.connect(`http://127.0.0.1:${server.address().port}`);
+  const request = (headers, body) => new Promise((resolve, reject) => {
+    const stream = client.request(headers).on('error', reject);
+    let text = '';
+    let status;
+    stream.on('response', (answer) => {
+      status = answer[':status'];
+    });
+    stream.setEncoding('utf8').on('data', (part) => {
+      text += part;
+    });
+    stream.on('end', () => resolve([status, JSON.parse(text)]));
+    stream.end(body);
+  });
+  try {
+    expect(await request({ ':path': '/livez' })).toEqual([200, { status: 'ok' }]);
+    const put = { ':method': 'PUT', ':path': '/api/v1/memory/config' };
+    const authorized = { ...put, authorization: AUTHORIZED.Authorization, 'x-memguard': '1' };
+    expect((await request(put, '{"max_memory_mb": 5}'))[0]).toBe(401);
+    expect([(await request(authorized, '{"max_memory_mb": 1700}'))[0], limit()]).toEqual([200, 1700]);
+    expect([(await request(authorized, '{"max_memory_mb": 2048}'))[0], limit()]).toEqual([200, 2048]);
+    expect((await request(authorized, `{"max_memory_mb": 5${' '.repeat(70000)}}`))[0]).toBe(413);
+    expect((await request({ ':path': '/livez', ':authority': 'evil.example' }))[0]).toBe(421);
+  } finally {
+    client.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  }
 });
 
 test('a body that was read and is gone', async () => {

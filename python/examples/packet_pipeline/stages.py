@@ -51,16 +51,18 @@ class PipelineStage(StageBase):
         self.pressure_flushes = 0
         self.failure: Exception | None = None
         self._next = sink
+        self._monitor = self.resource_manager.memory_monitor
+        self._threshold = self._monitor.pressure_threshold
         self._buffer = self.resource_manager.create_buffer(name, sink=self._sink)
 
     def work(self, record: Record) -> Record:
         return record
 
     def accept(self, records: Iterable[Record]) -> None:
-        append, name = self._buffer.append, self.name
+        append, name, work = self._buffer.append, self.name, self.work
         should_flush = self.resource_manager.should_flush_buffer
         for record in records:
-            append(self.work(record))
+            append(work(record))
             if should_flush(name):
                 self.flush()
 
@@ -73,8 +75,7 @@ class PipelineStage(StageBase):
 
     def _sink(self, records: list[Record]) -> None:
         self.flushes += 1
-        monitor = self.resource_manager.memory_monitor
-        if monitor.latest.pressure >= monitor.pressure_threshold:
+        if self._monitor.latest.pressure >= self._threshold:
             self.pressure_flushes += 1
         try:
             self._next(records)
@@ -174,10 +175,15 @@ class MaskStage(PipelineStage):
     ) -> None:
         super().__init__("mask", config, sink)
         self._link_type = link_type
+        self._link = packets.ETHERNET
         self._fits = fits
 
+    def accept(self, records: Iterable[Record]) -> None:
+        self._link = self._link_type()  # one file's in a batch
+        super().accept(records)
+
     def work(self, record: Record) -> Record:
-        data = packets.mask(record.data, self._link_type(), fits=self._fits)
+        data = packets.mask(record.data, self._link, fits=self._fits)
         return record._replace(data=data)
 
 
@@ -255,7 +261,7 @@ class Pipeline:
     ) -> None:
         with contextlib.ExitStack() as undo:
             small = _config(max_memory_mb, BATCH_RECORDS)
-            large = _config(max_memory_mb, WRITE_RECORDS)
+            large = _config(max_memory_mb, WRITE_RECORDS, grows=1)
             self.write = WriteStage(large, output, self._link_type)
             undo.callback(self.write.close)
             self.mask = MaskStage(
@@ -298,12 +304,17 @@ class Pipeline:
         return self.read.link_type
 
 
-def _config(max_memory_mb: float, batch: int) -> dict[str, Any]:
-    """Batches of `batch` records. memguard makes them longer while memory is plenty
-    and shorter when it gets tight."""
+def _config(max_memory_mb: float, batch: int, grows: int = 4) -> dict[str, Any]:
+    """Batches of `batch` records. memguard makes them shorter when memory gets tight,
+    and up to `grows` times as long while it is plenty."""
     return {
         "resource_manager": {
-            "memory": {"sample_interval": "100ms"},
+            "memory": {
+                "sample_interval": "100ms",
+                # Packets go with their last reference: that their bytes grow does
+                # not mean that there is garbage.
+                "byte_aware_gc": False,
+            },
             "memory_monitor": {
                 "max_memory_mb": max_memory_mb,
                 "monitoring_interval": 20,
@@ -311,7 +322,7 @@ def _config(max_memory_mb: float, batch: int) -> dict[str, Any]:
             "buffer_manager": {
                 "default_buffer_size": batch,
                 "min_buffer_size": batch // 4,
-                "max_buffer_size": batch * 4,
+                "max_buffer_size": batch * grows,
             },
         }
     }

@@ -121,9 +121,9 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
             return
         if not self._can_build():
             sys.stderr.write(
-                "memguard: built without the memguard tool, which needs cJSON, libyaml, "
-                "ncursesw and libmicrohttpd (Debian: libcjson-dev libyaml-dev "
-                "libncurses-dev libmicrohttpd-dev)\n"
+                "memguard: built without the memguard tool, which needs cJSON, "
+                "libyaml, ncursesw and libmicrohttpd (Debian: libcjson-dev "
+                "libyaml-dev libncurses-dev libmicrohttpd-dev)\n"
             )
             return
         sources = [*glob("core/cli/*.c"), "core/memguard.c"]

@@ -180,20 +180,24 @@ bool asker_put(asker *a, asker_question *question) {
   return to != NULL;
 }
 
+/* With the lock. One that nobody began to work at is over once all stops. */
+static asker_question *asker_take_from(const asker *a, asker_slot *slot) {
+  if (slot->state == WAITING && a->is_stopping)
+    slot->question->status = MG_ECLOSED;
+  else if (slot->state != ANSWERED)
+    return NULL;
+  slot->state = FREE;
+  return slot->question;
+}
+
 asker_question *asker_take(asker *a) {
   asker_question *question = NULL;
   eventfd_t count;
 
   (void)eventfd_read(a->fd, &count);
   pthread_mutex_lock(&a->lock);
-  for (int i = 0; i < ASKER_WAITING && question == NULL; i++) {
-    asker_slot *slot = &a->slot[i];
-    if (slot->state != ANSWERED && !(a->is_stopping && slot->state == WAITING))
-      continue;
-    if (slot->state == WAITING) slot->question->status = MG_ECLOSED;
-    question = slot->question;
-    slot->state = FREE;
-  }
+  for (int i = 0; i < ASKER_WAITING && question == NULL; i++)
+    question = asker_take_from(a, &a->slot[i]);
   pthread_mutex_unlock(&a->lock);
   return question;
 }

@@ -15,8 +15,8 @@ typedef struct exporter_key {
   mg_web_route route;
   mg_segment_ring ring;
   uint64_t since_unix_ms;
-  uint32_t pid, max;
-  bool has_pid, wants_openmetrics;
+  uint32_t pid, max; /* pid 0: none is named */
+  bool wants_openmetrics;
 } exporter_key;
 
 typedef struct exporter_kept {

@@ -58,17 +58,18 @@ static void exporter_refuse(exporter *e, server_exchange *exchange,
 /* ---- READ -------------------------------------------------------------------- */
 
 static exporter_key exporter_key_of(const mg_web_job *job) {
-  exporter_key key;
+  return (exporter_key){.route = job->route,
+                        .ring = job->ring,
+                        .since_unix_ms = job->since_unix_ms,
+                        .pid = job->has_pid ? job->pid : 0,
+                        .max = job->max,
+                        .wants_openmetrics = job->wants_openmetrics};
+}
 
-  memset(&key, 0, sizeof key); /* compared as bytes */
-  key.route = job->route;
-  key.ring = job->ring;
-  key.since_unix_ms = job->since_unix_ms;
-  key.pid = job->pid;
-  key.max = job->max;
-  key.has_pid = job->has_pid;
-  key.wants_openmetrics = job->wants_openmetrics;
-  return key;
+static bool exporter_is_same(const exporter_key *a, const exporter_key *b) {
+  return a->route == b->route && a->ring == b->ring &&
+         a->since_unix_ms == b->since_unix_ms && a->pid == b->pid &&
+         a->max == b->max && a->wants_openmetrics == b->wants_openmetrics;
 }
 
 static void exporter_forget(exporter *e) {
@@ -88,7 +89,7 @@ static server_answer *exporter_find(exporter *e, const exporter_key *key) {
     if (kept->until_ms < now_ms) {
       server_answer_drop(kept->answer);
       kept->answer = NULL;
-    } else if (memcmp(&kept->key, key, sizeof *key) == 0) {
+    } else if (exporter_is_same(&kept->key, key)) {
       return kept->answer;
     }
   }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -36,16 +35,15 @@ int listen_split(const char *text, char host[LISTEN_HOST_BYTES], char port[8]) {
 }
 
 static void listen_tell(int fd, const char *host, char out[LISTEN_URL_BYTES]) {
-  struct sockaddr_storage where;
+  struct sockaddr_storage where = {.ss_family = AF_UNSPEC};
   socklen_t bytes = sizeof where;
   bool is_six = strchr(host, ':') != NULL;
-  unsigned port = 0;
+  char port[8] = "?";
 
   if (getsockname(fd, (struct sockaddr *)&where, &bytes) == 0)
-    port = ntohs(where.ss_family == AF_INET6
-                     ? ((struct sockaddr_in6 *)&where)->sin6_port
-                     : ((struct sockaddr_in *)&where)->sin_port);
-  snprintf(out, LISTEN_URL_BYTES, "http://%s%s%s:%u/", is_six ? "[" : "", host,
+    (void)getnameinfo((struct sockaddr *)&where, bytes, NULL, 0, port, sizeof port,
+                      NI_NUMERICSERV);
+  snprintf(out, LISTEN_URL_BYTES, "http://%s%s%s:%s/", is_six ? "[" : "", host,
            is_six ? "]" : "", port);
 }
 

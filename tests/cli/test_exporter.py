@@ -307,9 +307,7 @@ def test_readiness(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
         published(tool, pid)
         until(lambda: site.get(f"/readyz?pid={pid}").status == 503)
         assert site.get("/livez").status == 200
-        until(
-            lambda: site.get("/health").json()["services"] == {"memory": "warning"}
-        )
+        until(lambda: site.get("/health").json()["services"] == {"memory": "warning"})
 
 
 class Local(HTTPConnection):

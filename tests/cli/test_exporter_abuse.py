@@ -216,8 +216,10 @@ def test_what_says_to_be_endless(site: Exporter) -> None:
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\n\r\n",
-        b"POST /api/v1/memory/gc HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-        b"POST /api/v1/memory/gc HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"POST /api/v1/memory/gc HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: -1\r\n\r\n",
+        b"POST /api/v1/memory/gc HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: x\r\n\r\n",
         b"PUT /api/v1/memory/config HTTP/1.1\r\nHost: localhost\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"A" * 100_000,

@@ -177,7 +177,7 @@ def test_a_real_prometheus(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     with (
         site_of(sys.executable, "-c", PYTHON) as (python_port, python_pid),
-        site_of("node", "-e", NODE, ROOT / "node" / "index.js") as (node_port, node_pid),
+        site_of("node", "-e", NODE, ROOT / "node/index.js") as (node_port, node_pid),
         exporter("--read-token") as site,
     ):
         config = CONFIG.format(

@@ -175,6 +175,9 @@ def test_wrong_words(tool: Tool) -> None:
 
 def test_nobody_takes_them(tool: Tool) -> None:
     with open("/dev/full", "w") as full:
-        words = [os.environ.get("TOOL_UNDER_TEST", ROOT / "build/bin/memguard"), "rules"]
+        words = [
+            os.environ.get("TOOL_UNDER_TEST", ROOT / "build/bin/memguard"),
+            "rules",
+        ]
         done = subprocess.run(words, stdout=full, timeout=60, check=False)
     assert done.returncode == 6

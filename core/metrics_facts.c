@@ -120,34 +120,36 @@ static uint64_t facts_sum(const uint32_t bucket[MG_SEGMENT_BUCKETS]) {
   return sum;
 }
 
-/* Counters and buckets of one moment, if there is one within some tries; the
- * buckets decide otherwise (a process that died in between). */
-static bool facts_read_gc(mg_segment *s, uint32_t kind, mg_segment_gc *gc,
-                          uint32_t bucket[MG_SEGMENT_BUCKETS]) {
-  mg_segment_gc again;
+/* Counters and buckets of all kinds of one moment, if there is one within some
+ * tries; the buckets decide otherwise (of a process that died in between). */
+static bool facts_read_gc(mg_segment *s, mg_segment_gc gc[MG_PAUSE_KINDS],
+                          uint32_t bucket[][MG_SEGMENT_BUCKETS]) {
+  mg_segment_gc before[MG_PAUSE_KINDS];
+  bool is_whole = false;
 
-  for (int i = 0; i < FACTS_TRIES; i++) {
-    if (!mg__segment_read_gc(s, kind, gc, NULL) ||
-        !mg__segment_read_gc(s, kind, &again, bucket))
+  for (int i = 0; i < FACTS_TRIES && !is_whole; i++) {
+    if (!mg__segment_read_gc(s, before, bucket) ||
+        !mg__segment_read_gc(s, gc, NULL))
       return false;
-    if (memcmp(gc, &again, sizeof again) == 0 &&
-        (uint32_t)gc->count == (uint32_t)facts_sum(bucket))
-      return true;
+    is_whole = memcmp(gc, before, sizeof before) == 0;
+    for (uint32_t kind = 0; kind < MG_PAUSE_KINDS && is_whole; kind++)
+      is_whole = (uint32_t)gc[kind].count == (uint32_t)facts_sum(bucket[kind]);
   }
-  gc->count = facts_sum(bucket);
+  for (uint32_t kind = 0; kind < MG_PAUSE_KINDS && !is_whole; kind++)
+    gc[kind].count = facts_sum(bucket[kind]);
   return true;
 }
 
 static void facts_fill(mg_metrics_histogram *out, const mg_segment_gc *gc,
                        const uint32_t bucket[MG_SEGMENT_BUCKETS]) {
-  uint64_t seen = 0;
-  uint32_t at = 0;
+  uint64_t seen = 0, bound_ns;
+  uint32_t at = 0, end;
 
   for (uint32_t i = 0; i < MG_METRICS_BOUNDS; i++) {
-    for (; at < MG_SEGMENT_BUCKETS &&
-           mg__pause_bucket_end(at) <= mg_metrics_bound_ns(i);
-         at++)
-      seen += bucket[at];
+    bound_ns = mg_metrics_bound_ns(i);
+    end = mg__pause_bucket(bound_ns);
+    if (mg__pause_bucket_end(end) <= bound_ns) end++;
+    while (at < end) seen += bucket[at++];
     out->bucket[i] = seen;
   }
   out->count = gc->count;
@@ -168,16 +170,15 @@ static void facts_add(mg__metrics_facts *f, uint32_t kind) {
 }
 
 static void facts_collections(mg__metrics_facts *f) {
+  uint32_t bucket[MG_PAUSE_KINDS][MG_SEGMENT_BUCKETS];
   const mg_segment_header *header = f->from->header;
-  uint32_t bucket[MG_SEGMENT_BUCKETS];
 
+  if (!facts_read_gc(f->from->segment, f->gc, bucket)) return;
   for (uint32_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
-    mg_segment_gc *gc = &f->gc[kind];
-    if (header->kind[kind][0] == '\0' && f->from->view->gc[kind].count == 0)
-      continue;
-    if (!facts_read_gc(f->from->segment, kind, gc, bucket)) continue;
-    facts_fill(&f->pause[kind], gc, bucket);
-    mg__metrics_kind(f->kind[kind], header->kind[kind], kind, gc->count);
+    if (header->kind[kind][0] == '\0' && f->gc[kind].count == 0) continue;
+    facts_fill(&f->pause[kind], &f->gc[kind], bucket[kind]);
+    mg__metrics_kind(f->kind[kind], header->kind[kind], kind,
+                     f->gc[kind].count);
     f->has_kinds = true;
     if ((header->phase_kinds & 1u << kind) == 0) facts_add(f, kind);
   }

@@ -108,10 +108,10 @@ struct mg_segment {
 mg_status mg__segment_open_file(mg_segment *out, mg__file file,
                                 mg_error *err);
 
-/** Counters of one kind of collections, and `bucket` unless it is NULL.
+/** Counters of all kinds of collections, and of `bucket` unless it is NULL.
  *  @return false if the file is cut off. */
-bool mg__segment_read_gc(mg_segment *segment, uint32_t kind, mg_segment_gc *out,
-                         uint32_t bucket[MG_SEGMENT_BUCKETS]);
+bool mg__segment_read_gc(mg_segment *segment, mg_segment_gc gc[MG_PAUSE_KINDS],
+                         uint32_t bucket[][MG_SEGMENT_BUCKETS]);
 /** Points by the second not older than `window_ms` before the newest, oldest first:
  *  at most `max` of them, evenly from all. @return how many. */
 size_t mg__segment_thin_points(mg_segment *segment, uint64_t window_ms,

@@ -409,55 +409,41 @@ static size_t read_ring(mg_segment *s, size_t offset, size_t slots,
   return count;
 }
 
-static bool read_point(mg_segment *s, uint64_t number, mg_segment_point *out) {
-  size_t slot = (size_t)(number % MG_SEGMENT_SECONDS);
-
-  return read_bytes(s, out, sizeof *out,
-                    offsetof(mg_segment_layout, second) + slot * sizeof *out) &&
-         out->number == number && read_is_whole(out, sizeof *out);
-}
-
-/* The newest whole number of points, found by their numbers: they rise from slot to
- * slot up to it. @return 0: none. */
-static uint64_t read_newest_point(mg_segment *s) {
-  mg_segment_point point;
+/* The newest number of a ring whose numbers rise from slot to slot up to it. Slot 0 is
+ * empty until the ring is full for the first time. */
+static uint64_t read_newest_point(const mg_segment_point *ring) {
+  uint64_t first = ring[0].number;
   size_t low = 0, high = MG_SEGMENT_SECONDS, middle;
-  uint64_t first;
 
-  if (!read_bytes(s, &point, sizeof point,
-                  offsetof(mg_segment_layout, second)))
-    return 0;
-  /* Slot 0 is empty until the ring is full for the first time. */
-  first = point.number;
   while (high - low > 1) {
     middle = low + (high - low) / 2;
-    if (!read_bytes(s, &point, sizeof point,
-                    offsetof(mg_segment_layout, second) +
-                        middle * sizeof point))
-      return 0;
-    if (point.number >= first && point.number % MG_SEGMENT_SECONDS == middle &&
-        point.number - first == middle)
+    if (ring[middle].number - first == middle)
       low = middle;
     else
       high = middle;
   }
-  return low == 0 && first == 0 ? 0 : first + low;
+  return first + low;
 }
 
-/* Bounded by the ring whatever a damaged file says. */
-static uint64_t read_window(mg_segment *s, uint64_t newest,
-                            uint64_t window_ms) {
-  uint64_t oldest = newest > MG_SEGMENT_SECONDS - 1
-                        ? newest - (MG_SEGMENT_SECONDS - 1)
-                        : 1;
-  mg_segment_point last, point;
-  uint64_t low = oldest, high = newest, middle;
+/* The point of that number, NULL if it is not there whole. */
+static const mg_segment_point *read_point(const mg_segment_point *ring,
+                                          uint64_t number) {
+  const mg_segment_point *point = &ring[number % MG_SEGMENT_SECONDS];
 
-  if (!read_point(s, newest, &last)) return newest;
+  return point->number == number && read_is_whole(point, sizeof *point) ? point
+                                                                        : NULL;
+}
+
+/* The oldest number in a window that ends with number `newest`. */
+static uint64_t read_window(const mg_segment_point *ring, uint64_t newest,
+                            uint64_t window_ms) {
+  uint64_t low = newest >= MG_SEGMENT_SECONDS ? newest - MG_SEGMENT_SECONDS + 1
+                                              : 1;
+  uint64_t end_ms = ring[newest % MG_SEGMENT_SECONDS].unix_ms, high = newest;
+
   while (low < high) {
-    middle = low + (high - low) / 2;
-    if (read_point(s, middle, &point) &&
-        point.unix_ms + window_ms >= last.unix_ms)
+    uint64_t middle = low + (high - low) / 2;
+    if (ring[middle % MG_SEGMENT_SECONDS].unix_ms + window_ms >= end_ms)
       high = middle;
     else
       low = middle + 1;
@@ -467,17 +453,27 @@ static uint64_t read_window(mg_segment *s, uint64_t newest,
 
 size_t mg__segment_thin_points(mg_segment *s, uint64_t window_ms,
                                mg_segment_point *out, size_t max) {
-  uint64_t newest = read_newest_point(s), first, step;
+  const size_t bytes = MG_SEGMENT_SECONDS * sizeof *out;
+  mg_segment_point *ring = mg__alloc_untouched(bytes);
+  const mg_segment_point *point;
+  uint64_t newest = 0, first, step;
   size_t count = 0;
 
-  if (newest == 0 || max == 0) return 0;
-  if (newest > 1 && !read_point(s, newest, out)) newest--; /* being written */
-  first = read_window(s, newest, window_ms);
-  step = (newest - first) / max + 1;
-  first += (newest - first) % step;
-  for (uint64_t number = first; count < max && number - first <= newest - first;
-       number += step)
-    if (read_point(s, number, &out[count])) count++;
+  if (ring != NULL &&
+      read_bytes(s, ring, bytes, offsetof(mg_segment_layout, second)))
+    newest = read_newest_point(ring);
+  if (newest > 1 && read_point(ring, newest) == NULL) newest--; /* in writing */
+  if (newest > 0 && max > 0) {
+    first = read_window(ring, newest, window_ms);
+    step = (newest - first) / max + 1;
+    /* Counted by i: a number may be the largest there is. */
+    for (size_t i = 0; i <= (newest - first) / step; i++) {
+      point = read_point(ring, newest - (newest - first) / step * step +
+                                   i * step);
+      if (point != NULL && count < max) out[count++] = *point;
+    }
+  }
+  mg__free(ring);
   return count;
 }
 
@@ -562,15 +558,13 @@ static uint64_t read_quantile(const uint64_t *bucket, uint64_t count,
   return max_ns;
 }
 
-bool mg__segment_read_gc(mg_segment *s, uint32_t kind, mg_segment_gc *out,
-                         uint32_t bucket[MG_SEGMENT_BUCKETS]) {
-  const size_t bytes = MG_SEGMENT_BUCKETS * sizeof *bucket;
-
-  return read_bytes(s, out, sizeof *out,
-                    offsetof(mg_segment_layout, gc) + kind * sizeof *out) &&
+bool mg__segment_read_gc(mg_segment *s, mg_segment_gc gc[MG_PAUSE_KINDS],
+                         uint32_t bucket[][MG_SEGMENT_BUCKETS]) {
+  return read_bytes(s, gc, MG_PAUSE_KINDS * sizeof *gc,
+                    offsetof(mg_segment_layout, gc)) &&
          (bucket == NULL ||
-          read_bytes(s, bucket, bytes,
-                     offsetof(mg_segment_layout, gc_bucket) + kind * bytes));
+          read_bytes(s, bucket, MG_PAUSE_KINDS * sizeof *bucket,
+                     offsetof(mg_segment_layout, gc_bucket)));
 }
 
 /* @return collections in the histogram. */
@@ -581,7 +575,11 @@ static uint64_t read_add_kind(mg_segment *s, uint32_t kind,
   uint64_t seen = 0;
   mg_segment_gc gc;
 
-  if (!mg__segment_read_gc(s, kind, &gc, own)) return 0;
+  if (!read_bytes(s, &gc, sizeof gc,
+                  offsetof(mg_segment_layout, gc) + kind * sizeof gc) ||
+      !read_bytes(s, own, sizeof own,
+                  offsetof(mg_segment_layout, gc_bucket) + kind * sizeof own))
+    return 0;
   for (uint32_t i = 0; i < MG_SEGMENT_BUCKETS; i++) {
     bucket[i] += own[i];
     seen += own[i];

@@ -246,6 +246,7 @@ class Core {
 
   start() {
     startCounting();
+    const isTold = tellsHeap(heapStatistics());
     this.feedHeap(0);
     segment.begin();
     native.monitorStart(this.handle);
@@ -255,7 +256,7 @@ class Core {
       hold(this, () => this.stop());
       reclaim.enter(this);
       poolLife.follow(this);
-      if (!tellsHeap(heapStatistics())) this.startHeapTimer();
+      if (!isTold) this.startHeapTimer();
     }
     this.drain();
   }

@@ -16,8 +16,8 @@ from services import service
 
 BIN = Path(sys.executable).parent
 TASKS = """
-import json
 import os
+import time
 
 import memguard
 import memguard.integrations.celery as integration
@@ -28,7 +28,7 @@ app.conf.task_default_queue = os.environ["QUEUE"]
 kept = []
 integration.install(
     app,
-    config={"sample_interval": "20ms", "max_memory_mb": 1 << 20},
+    config={"sample_interval": "20ms", "max_memory_mb": 1 << 20, "auto_tune": True},
     max_rss_mb=memguard.rss_bytes() / 1048576 + 40,
     sustain=0.2,
     jitter=0.3,
@@ -42,6 +42,17 @@ def grow(number):
     with open("ran", "a") as file:  # one write of a line is whole
         file.write(f"{number}\\n")
     return [number, os.getpid()]
+
+
+@app.task
+def busy():
+    from memguard.integrations import shared_manager
+
+    tuner = shared_manager().gc_tuner
+    end = time.monotonic() + 60
+    while (tuner.load or 0) < 0.9 and time.monotonic() < end:
+        time.sleep(0.05)
+    return tuner.load
 """
 CALL = """
 import json
@@ -92,6 +103,21 @@ def test_children_are_replaced(tmp_path: Path, redis_server: Server) -> None:
     log = (tmp_path / "log").read_text()
     assert "makes room for a new worker" in log
     assert "WorkerLostError" not in log
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_tasks_tell_the_load(tmp_path: Path, redis_server: Server, pool: str) -> None:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    variables = {"URL": redis_server.url, "QUEUE": f"busy-{pool}"}
+    words = (BIN / "celery", "-A", "tasks", "worker", "-c", 1, "-P", pool)
+    code = "import tasks; print(tasks.busy.delay().get(timeout=90))"
+    with (
+        directory() as folder,
+        service(tmp_path, *words, MEMGUARD_DIR=str(folder), **variables) as running,
+    ):
+        assert call(code, tmp_path, variables) >= 0.9
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 0
 
 
 def test_bad_limits() -> None:

@@ -16,6 +16,6 @@ it is named after.
 
 from __future__ import annotations
 
-from memguard.integrations._worker import Limits, Worker
+from memguard.integrations._worker import Limits, Worker, shared_manager
 
-__all__ = ["Limits", "Worker"]
+__all__ = ["Limits", "Worker", "shared_manager"]

@@ -41,6 +41,12 @@ def manager_of(
     return made
 
 
+def shared_manager() -> ResourceManager:
+    """The manager that all integrations of this process share: that of `memguard run`,
+    or one made by the first that asks. Any thread."""
+    return manager_of(None, None)
+
+
 class Limits:
     """When a worker is replaced; the rule stands in include/memguard/recycle.h.
 

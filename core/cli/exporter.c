@@ -163,19 +163,15 @@ static int exporter_catch_signals(void) {
   return signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static int exporter_serve(exporter *e, int listen_fd) {
-  int stop_fd = exporter_catch_signals();
-
+static int exporter_serve(exporter *e, int listen_fd, int stop_fd) {
   e->asker = asker_open();
-  if (e->asker == NULL || stop_fd < 0)
-    return cli_fail(CLI_SYSTEM, "no descriptor is left");
+  if (e->asker == NULL) return cli_fail(CLI_SYSTEM, "no descriptor is left");
   exporter_init(e);
   e->server = server_open(listen_fd, &e->hooks);
   if (e->server == NULL) return cli_fail(CLI_SYSTEM, "the server does not start");
   server_run(e->server, stop_fd);
   exporter_stop(e);
   server_close(e->server);
-  close(stop_fd);
   return CLI_OK;
 }
 
@@ -183,7 +179,7 @@ int cli_exporter(int argc, char **argv) {
   exporter_options options;
   static exporter e; /* a thread that is left behind may still look at it */
   mg_error err = MG_ERROR_INIT;
-  int listen_fd = -1, code = exporter_read_options(&options, argc, argv);
+  int stop_fd, listen_fd = -1, code = exporter_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
   /* Large answers go back to the system, each by itself. */
@@ -192,12 +188,15 @@ int cli_exporter(int argc, char **argv) {
   if (fleet_open(&e.fleet, &err) != MG_OK)
     return cli_fail(CLI_USAGE, "%s", err.text);
   if (!microhttpd_load()) return CLI_SYSTEM;
+  stop_fd = exporter_catch_signals(); /* before anybody knows of us */
+  if (stop_fd < 0) return cli_fail(CLI_SYSTEM, "no descriptor is left");
   code = exporter_listen(&e, &options, &listen_fd);
   if (code == CLI_OK) {
-    code = exporter_serve(&e, listen_fd);
+    code = exporter_serve(&e, listen_fd, stop_fd);
     close(listen_fd);
     if (options.unix_path != NULL) unlink(options.unix_path);
   }
+  close(stop_fd);
   fleet_close(&e.fleet);
   mg_web_close(e.web);
   return code;

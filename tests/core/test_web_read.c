@@ -27,6 +27,7 @@ static void fill(mg_segment_layout *l, uint32_t pid) {
   l->header.segment_bytes = sizeof *l;
   l->header.pid = pid;
   l->header.start_time = pid;
+  l->header.opened_unix_ms = NOW_MS - 60000;
   snprintf(l->header.program, sizeof l->header.program, "app.py");
   snprintf(l->header.runtime, sizeof l->header.runtime, "python");
   snprintf(l->header.kind[0], sizeof l->header.kind[0], "generation0");

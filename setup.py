@@ -72,6 +72,7 @@ def web_page() -> str:
 NO_UPLOT = 3  # as in core/web/embed.py
 WEB_PAGE = web_page()
 WEB_ASSETS = Path(WEB_PAGE, "web_assets.h")
+WEB_LICENCE = Path(WEB_PAGE, "LICENSE.uplot")
 MACROS = [
     ("MG_STATIC", "1"),
     ("_GNU_SOURCE", "1"),
@@ -149,8 +150,9 @@ class SourceDist(sdist):  # type: ignore[misc] # setuptools tells no types here
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         super().make_release_tree(base_dir, files)
-        if WEB_ASSETS.exists():
-            shutil.copyfile(WEB_ASSETS, Path(base_dir, "core/web/web_assets.h"))
+        for file in (WEB_ASSETS, WEB_LICENCE):
+            if file.exists():
+                shutil.copyfile(file, Path(base_dir, "core/web", file.name))
 
 
 core = Extension(
@@ -173,6 +175,9 @@ setup(
     version=version(),
     ext_modules=[core],
     scripts=["memguard"],  # what BuildTool makes
-    data_files=[("share/man/man1", ["core/cli/memguard.1"])],
+    data_files=[
+        ("share/man/man1", ["core/cli/memguard.1"]),
+        *[("share/licenses/memguard", [str(WEB_LICENCE)])] * WEB_LICENCE.exists(),
+    ],
     cmdclass={"build_scripts": BuildTool, "sdist": SourceDist},
 )

@@ -115,9 +115,12 @@ function activeAlert(alert) {
 }
 
 function pastAlert(note) {
+  const levels = [...new Set([note.previous, note.level])].filter(Boolean);
   const lines = [
-    note.counter, note.mb_per_minute ? `${note.mb_per_minute.toFixed(1)} MB/min` : '',
-    note.level ? words(String(note.level)) : '',
+    note.counter ? `${note.counter}: ${count(note.count)} / ${count(note.threshold)}` : '',
+    note.mb_per_minute ? `${note.growing ?? ''} +${note.mb_per_minute.toFixed(1)} MB/min` : '',
+    note.event === 'level:changed' ? levels.map((name) => words(name)).join(' → ') : words(note.level ?? ''),
+    note.usage_percent ? percent(note.usage_percent) : '',
     note.rss_bytes ? `RSS ${bytes(note.rss_bytes)}` : '',
     note.repeats > 0 ? words('repeated', { count: count(note.repeats) }) : '',
   ];
@@ -173,8 +176,8 @@ function typeRow(type) {
 
 export function showLeaks({ leaks, types, span_ms: spanMs }) {
   const table = byId('types');
-  fill('leaks', leaks.map(activeAlert), types.length > 0 ? '' : 'no_leaks');
-  if (leaks.length === 0 && types.length > 0) byId('leaks').replaceChildren();
+  fill('leaks', leaks.map(activeAlert), 'no_leaks');
+  byId('leaks').hidden = leaks.length === 0 && types.length > 0;
   table.hidden = types.length === 0;
   const heads = [words('type'), words('type_count'), words('type_grown', { span: milliseconds(spanMs) })];
   const cells = heads.map((text, index) => {

@@ -3,12 +3,13 @@
 usage: embed.py OUTPUT [FOLDER_OF_UPLOT]
 
 The page is every file of this folder that has a type below, and of uPlot (npm) its
-script, its style sheet and the text of its licence. Exits with 3, and writes nothing,
-if uPlot is not there.
+script, its style sheet and the text of its licence, which also comes to stand beside
+OUTPUT, for packages. Exits with 3, and writes nothing, if uPlot is not there.
 """
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+LICENCE = "uplot-licence.txt"
 LINE_BYTES = 20
 HEAD = """/* web_assets.h - made by core/web/embed.py of core/web/ and uPlot.
  *
@@ -37,7 +39,7 @@ def sources(uplot: Path) -> dict[str, Path]:
         **{file.name: file for file in sorted(PAGE.iterdir()) if file.suffix in TYPES},
         "uplot.js": uplot / "dist" / "uPlot.iife.min.js",
         "uplot.css": uplot / "dist" / "uPlot.min.css",
-        "uplot-licence.txt": uplot / "LICENSE",
+        LICENCE: uplot / "LICENSE",
     }
 
 
@@ -66,11 +68,12 @@ def embed(output: Path, uplot: Path = UPLOT) -> bool:
         return False
     newest = max(file.stat().st_mtime for file in files.values())
     text = HEAD + "".join(lines(files))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(files[LICENCE], output.with_name("LICENSE.uplot"))
     if output.exists() and output.read_text(encoding="utf-8") == text:
         if output.stat().st_mtime < newest:
             output.touch()  # nothing to compile anew, but builders look at the time
         return True
-    output.parent.mkdir(parents=True, exist_ok=True)
     # Two builds may want it at the same time: it appears whole.
     draft = output.with_name(f"{output.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")

@@ -73,7 +73,7 @@ class Row {
     this.alerts.className = one.firing.length > 0 ? 'count' : '';
     this.row.classList.toggle('is-dead', !facts.alive);
     this.row.dataset.pid = facts.pid;
-    this.row.setAttribute('aria-selected', String(isChosen));
+    this.row.dataset.chosen = isChosen;
     this.button.setAttribute('aria-current', String(isChosen));
     this.button.tabIndex = isStop ? 0 : -1;
     if (!document.hidden) drawSpark(this.canvas, one.spark, nowMs, sparkMs, facts.alive);

@@ -1,8 +1,10 @@
 """The tool as users get it: in a wheel and in an npm package, each installed alone."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +78,17 @@ def assert_runs(run: Run, tool: Path, program: list[object]) -> None:
     assert f"{host.pid} " in run(tool, "postmortem")
 
 
+def assert_dashboard(binary: Path) -> None:
+    """It holds the page, with the licence of what is in it."""
+    content = binary.read_bytes()
+    assert b"<title>memguard</title>" in content
+    assert b"Copyright (c) 2022 Leon Sorokin" in content
+
+
+def assert_licence(file: Path) -> None:
+    assert "Copyright (c) 2022 Leon Sorokin" in file.read_text()
+
+
 def test_the_wheel(run: Run, packages: Path, tmp_path: Path) -> None:
     home = tmp_path / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", home)
@@ -86,6 +99,9 @@ def test_the_wheel(run: Run, packages: Path, tmp_path: Path) -> None:
         wheel,
     )  # fmt: skip
     assert (home / "share" / "man" / "man1" / "memguard.1").exists()
+    assert_dashboard(home / "bin" / "memguard")
+    assert_dashboard(only(home, "lib/python3*/site-packages/memguard/_core*.so"))
+    assert_licence(home / "share" / "licenses" / "memguard" / "LICENSE.uplot")
     assert_runs(
         run,
         home / "bin" / "memguard",
@@ -106,6 +122,35 @@ def test_the_npm_package(run: Run, packages: Path, tmp_path: Path) -> None:
         "--no-audit", "--no-fund", "--no-update-notifier", "--omit=peer",
         only(packages, "memguard-*.tgz"), only(tmp_path, "node-gyp-build-*.tgz"),
     )  # fmt: skip
+    prebuilds = only(home / "node_modules" / "memguard" / "prebuilds", "linux-*")
+    assert_dashboard(prebuilds / "memguard")
+    assert_dashboard(prebuilds / "memguard.node")
+    assert_licence(prebuilds / "LICENSE.uplot")
     assert_runs(
         run, home / "node_modules" / ".bin" / "memguard", ["node", "-e", NODE_HOST]
     )
+
+
+def test_the_sdist_needs_no_npm(run: Run, packages: Path, tmp_path: Path) -> None:
+    """The page is in it as it was made."""
+    checkout = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv*", "build", "dist", "prebuilds", "node_modules"
+    )
+    shutil.copytree(ROOT, checkout, ignore=ignored)
+    shutil.copytree(ROOT / "node_modules/uplot", checkout / "node_modules/uplot")
+    build = f"import os, runpy, sys; os.chdir({str(checkout)!r})"
+    build += f"; sys.argv = ['setup.py', '-q', 'sdist', '-d', {str(tmp_path)!r}]"
+    build += "; runpy.run_path('setup.py', run_name='__main__')"
+    run(sys.executable, "-W", "ignore", "-c", build)
+    with tarfile.open(only(tmp_path, "memguard-*.tar.gz")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    web = only(tmp_path, "memguard-*/core/web")
+    assert "<title>memguard</title>" in page_of(web / "web_assets.h")
+    assert_licence(web / "LICENSE.uplot")
+
+
+def page_of(header: Path) -> str:
+    """The first file in a header made by core/web/embed.py."""
+    numbers = header.read_text().split("*/", 2)[2].split("}", 1)[0].split(",")
+    return bytes(int(number) for number in numbers if number.strip()).decode()

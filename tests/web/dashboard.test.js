@@ -33,7 +33,8 @@ const curveEnd = () => page.locator('.chart-memory canvas').evaluate((canvas) =>
   const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
   copy.drawImage(canvas, 0, 0);
   const { data } = copy.getImageData(0, 0, width, height);
-  const isCurve = (at) => data[at] === 0x1d && data[at + 1] === 0x6f && data[at + 2] === 0xd6 && data[at + 3] === 255;
+  const isNear = (at, value) => Math.abs(data[at] - value) < 8;
+  const isCurve = (at) => isNear(at, 0x1d) && isNear(at + 1, 0x6f) && isNear(at + 2, 0xd6) && data[at + 3] > 240;
   for (let x = width - 1; x > 0; x -= 1)
     for (let y = 0; y < height; y += 1) if (isCurve(4 * (y * width + x))) return x / width;
   return 0;
@@ -156,7 +157,7 @@ test('360 pixels are enough', async () => {
   }));
   expect(wide.page).toBeLessThanOrEqual(360);
   expect(wide.table).toBeLessThanOrEqual(0);
-  expect(wide.name).toBeGreaterThan(80);
+  expect(wide.name).toBeGreaterThan(60);
   for (const id of ['#collect', '#optimize', '#unlock', '#language']) expect(await page.locator(id).isVisible()).toBe(true);
   await picture(page, 'phone');
   expect(page.seen).toEqual([]);

@@ -99,7 +99,7 @@ class Place {
   /** @returns the pid of a host whose program is in a file of this name. */
   async host(program, name, code) {
     fs.writeFileSync(path.join(this.files, name), code);
-    const settings = ['sample_interval=200ms', 'enable_auto_gc=false', 'max_memory_mb=400'];
+    const settings = ['sample_interval=200ms', 'enable_auto_gc=false', 'leak_detection=false', 'max_memory_mb=400'];
     const set = settings.flatMap((one) => ['--set', one]);
     const { child } = await this.start([tool, 'run', ...set, '--', program, name], /ready/);
     return child.pid;

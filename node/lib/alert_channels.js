@@ -8,6 +8,7 @@ const path = require('path');
 const native = require('./native');
 const { codes, failure, kindOf, requireFunction, requireName, requireNumber } = require('./errors');
 const { isThenable, textOf, warn } = require('./report');
+const { toldOf } = require('./alert_told');
 
 const WEBHOOK = 0;
 const ALERTMANAGER = 1;
@@ -45,19 +46,9 @@ function requireText(value, what) {
   return value;
 }
 
-/** camelCase, as all that JavaScript sees. */
-function alertOf(told) {
-  const alert = {};
-  for (const [key, value] of Object.entries(told)) {
-    alert[key.replace(/_(.)/g, (_, letter) => letter.toUpperCase())] = value;
-  }
-  return alert;
-}
-
 /** { active, changes, lost, stats } of a manager. */
 function readAlerts(handle, after) {
-  const told = JSON.parse(native.alertsText(handle, after));
-  return { ...told, active: told.active.map(alertOf), changes: told.changes.map(alertOf) };
+  return toldOf(native.alertsText(handle, after));
 }
 
 class Channel {

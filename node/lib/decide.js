@@ -7,6 +7,7 @@ const config = require('./config');
 const { camel } = require('./names');
 const { named } = require('./sample');
 const { failure, kindOf, requireName } = require('./errors');
+const { toldOf } = require('./alert_told');
 const optimize = require('./optimize');
 const tuning = require('./advice');
 
@@ -187,6 +188,22 @@ function leakReplay(points, mapping, limits = {}) {
   return rows.map((row) => Object.fromEntries(LEAK_CHANGE.map((field, index) => [field, row[index]])));
 }
 
+const ALERT_AT_REST = { level: 0, pause_ms: 0, unreclaimable: 0, fd_warned: 0 };
+
+/** What alerts recorded facts would have raised. */
+function alertReplay(steps, mapping) {
+  const rows = steps.flatMap((step) => [
+    ...native.alertFacts.map((name) => step[camel(name)] ?? ALERT_AT_REST[name] ?? NaN),
+    step.leak === undefined ? NaN : native.leakSignalNames.indexOf(step.leak),
+    step.severity ?? 0,
+    step.growth ?? 0,
+    step.over ?? 0,
+  ]);
+  // One more row, which is passed over: no rows at all have no memory to name.
+  const last = new Array(native.alertFacts.length + 4).fill(NaN);
+  return toldOf(native.alertReplay(handleOf(mapping), Float64Array.from([...rows, ...last])));
+}
+
 function bufferSizeNext(size, pressure, mapping) {
   return native.bufferSizeNext(handleOf(mapping), size, pressure);
 }
@@ -279,7 +296,7 @@ module.exports = {
   LevelTracker,
   Optimizer,
   Policy,
-  Recycle,
+  alertReplay,
   budgetBytes,
   bufferFlushAt,
   bufferSizeNext,

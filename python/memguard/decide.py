@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LevelTracker",
     "Optimizer",
-    "Recycle",
+    "alert_replay",
     "buffer_flush_at",
     "buffer_size_next",
     "census_difference",
@@ -224,6 +224,42 @@ def leak_replay(
         (memory, used, heap, fds, threads, mappings),
     )
     return [dict(zip(_LEAK_CHANGE, change, strict=True)) for change in changes]
+
+
+_ALERT_AT_REST = {"level": 0.0, "pause_ms": 0.0, "unreclaimable": 0.0, "fd_warned": 0.0}
+
+
+def alert_replay(
+    steps: Sequence[Mapping[str, Any]], config: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What alerts recorded facts would have raised: "changes" and "active" (alerts as
+    monitor.alerts has them), "lost" and "stats".
+
+    A step holds now_ms, unix_ms and what was known then: usage (a ratio), level (0 to
+    3), gc_ms and cpu_ms (so far), pause_ms (the longest since the step before),
+    unreclaimable (1: a round just gave up), rss_growth and heap_growth (MB per minute
+    where that is rapid, 0 where it is not), fd_count, fd_warned, previous_oom (usage at
+    the end of the run before). Also what a leak detector says: leak (a signal),
+    severity (0 to 2), growth (per minute) and over (1: withdrawn). Missing: not known.
+    """
+    import json
+
+    unknown = float("nan")
+    numbers: list[float] = []
+    for step in steps:
+        numbers += [
+            float(step.get(name, _ALERT_AT_REST.get(name, unknown)))
+            for name in _core.ALERT_FACTS
+        ]
+        signal = step.get("leak")
+        numbers.append(
+            unknown if signal is None else _core.LEAK_SIGNALS.index(signal)
+        )
+        numbers += [float(step.get(name, 0)) for name in ("severity", "growth", "over")]
+    told: dict[str, Any] = json.loads(
+        _core.alert_replay(_settings(config or {}), tuple(numbers))
+    )
+    return told
 
 
 def sample_due_ms(usage: float, rate_per_ms: float, longest_ms: float) -> float:

@@ -154,4 +154,4 @@ async function stopServers() {
   await Promise.all([...running].map((stop) => stop()));
 }
 
-module.exports = { freePort, startNats, startProxy, startRedis, stopServers };
+module.exports = { freePort, startAt, startNats, startProxy, startRedis, stopServers };

@@ -49,6 +49,25 @@ describe('level.json', () => {
   });
 });
 
+describe('alert.json', () => {
+  const BASE = 1700000000000;
+  const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+  test.each(rowsOf('alert.json'))('%s', (_, row) => {
+    const steps = row.steps.map(([at, given]) => {
+      const facts = Object.fromEntries(Object.entries(given).map(([name, value]) => [camel(name), value]));
+      const nowMs = at === null ? NaN : at;
+      return { usage: 0.5, fdCount: 10, nowMs, unixMs: BASE + nowMs, ...facts };
+    });
+    const told = decide.alertReplay(steps, row.config);
+    const changes = told.changes.map((change) => [
+      change.kind, change.subject, change.state, change.severity, change.sinceUnixMs - BASE, change.repeats,
+    ]);
+    expect(changes).toEqual(row.expect.map((one) => one.slice(0, 6)));
+    told.changes.forEach((change, index) => within(change.value, row.expect[index][6], 1e-12));
+    expect(told.stats).toMatchObject(row.stats ?? {});
+  });
+});
+
 describe('due.json', () => {
   test.each(rowsOf('due.json'))('%s', (_, row) => {
     within(decide.sampleDueMs(row.usage, row.rate_per_ms, row.longest_ms), row.expect, 1e-9);

@@ -55,6 +55,29 @@ def test_usage(row: dict[str, Any]) -> None:
     assert domain == row["domain"]
 
 
+@rows("alert.json")
+def test_alert(row: dict[str, Any]) -> None:
+    base = 1_700_000_000_000
+    rest = {"usage": 0.5, "fd_count": 10}
+    steps = []
+    for at, facts in row["steps"]:
+        now_ms = float("nan") if at is None else at
+        steps.append({**rest, "now_ms": now_ms, "unix_ms": base + now_ms, **facts})
+    told = decide.alert_replay(steps, row["config"])
+    fields = ("kind", "subject", "state", "severity")
+    assert [
+        [
+            *(change[field] for field in fields),
+            change["since_unix_ms"] - base,
+            change["repeats"],
+            pytest.approx(change["value"], abs=1e-12),
+        ]
+        for change in told["changes"]
+    ] == row["expect"]
+    for name, value in row.get("stats", {}).items():
+        assert told["stats"][name] == value, name
+
+
 @rows("level.json")
 def test_level(row: dict[str, Any]) -> None:
     tracker = decide.LevelTracker(row["config"])

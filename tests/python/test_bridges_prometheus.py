@@ -188,10 +188,14 @@ def test_every_worker_once_by_whichever_answers(tmp_path: Path) -> None:
     values = tmp_path / "values"
     values.mkdir()
     port = free_port()
-    words = ["-w", "3", "-b", f"127.0.0.1:{port}", "app:app"]
+    (tmp_path / "conf.py").write_text("control_socket_disable = True")
+    words = ["-w", "3", "-b", f"127.0.0.1:{port}", "-c", "conf.py", "app:app"]
 
     def told() -> list[str]:
-        seen = samples(get(port, "/metrics")[1])
+        status, text = get(port, "/metrics")
+        if status != 200:  # prometheus_client reads a file that is just being made
+            return []
+        seen = samples(text)
         assert "app_requests_total" in seen  # the service's own, of all workers
         return [labels["pid"] for labels, _ in seen[RSS]]
 
@@ -210,7 +214,7 @@ def test_every_worker_once_by_whichever_answers(tmp_path: Path) -> None:
     ):
         until(lambda: serves(port), "it serves")
         until(lambda: len(told()) == 3, "all workers show themselves")
-        assert len(set(told())) == 3
+        until(lambda: len(set(told())) == 3, "each is another one")
         # One that dies is not told any more; the one that takes its place is.
         (victim, *_) = workers()
         os.kill(int(victim), signal.SIGKILL)
@@ -218,6 +222,54 @@ def test_every_worker_once_by_whichever_answers(tmp_path: Path) -> None:
             lambda: victim not in told() and len(told()) == 3,
             "the new worker shows itself",
         )
-        assert workers() <= set(told())
+        until(lambda: workers() == set(told()), "those that answer are told")
         # prometheus_client keeps a file of each process that ever was; we have none.
         assert len(list(values.iterdir())) > 3
+
+
+GROUP = """
+import os, subprocess, sys, time
+import memguard
+
+HOST = '''
+import sys, memguard
+with memguard.ResourceManager({"sample_interval": "50ms"}):
+    print("ready", flush=True)
+    sys.stdin.read()
+'''
+
+def told():
+    names = ("memguard_process_up",)
+    found = memguard.metrics.collect_metrics(workers=True)
+    rows = [s for metric in found if metric.name in names for s in metric.samples]
+    return sorted(int(row.labels["pid"]) for row in rows if row.value == 1)
+
+def started(**options):
+    made = subprocess.Popen(
+        [sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        **options)
+    assert made.stdout.readline() == b"ready\\n"
+    return made
+
+import memguard.metrics
+mine, other = started(), started(start_new_session=True)
+try:
+    end = time.monotonic() + 30
+    while mine.pid not in told():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert told() == sorted([os.getpid(), mine.pid]), told()
+    segments = os.listdir(os.environ["MEMGUARD_DIR"])
+    assert any(f"-{other.pid}-" in name for name in segments)
+finally:
+    for one in (mine, other):
+        one.communicate()
+assert told() == [os.getpid()]
+print("done")
+"""
+
+
+def test_what_was_started_together(run_child, monkeypatch) -> None:
+    with directory() as folder:
+        monkeypatch.setenv("MEMGUARD_DIR", str(folder))
+        assert run_child(GROUP) == "done\n"

@@ -619,7 +619,148 @@ export interface MemoryMonitorEvents {
   'optimization:automatic': [ReclaimRound];
   /** memguard gave up collecting: nothing that is dead is left. */
   'memory:unreclaimable': [ReclaimRound];
+  /** An alert fires, grew more severe or is over. */
+  alert: [Alert];
 }
+
+export type AlertKind =
+  | 'high_usage'
+  | 'critical'
+  | 'gc_high'
+  | 'memory_leak'
+  | 'out_of_memory'
+  | 'rapid_growth'
+  | 'fd_leak'
+  | 'long_pause'
+  | 'unreclaimable'
+  | 'previous_oom';
+
+/** An alert as it is, or as it was at a change. */
+export interface Alert {
+  kind: AlertKind;
+  severity: 'info' | 'warning' | 'critical';
+  state: 'firing' | 'resolved';
+  /** When its condition began to hold, and when it held last. */
+  sinceUnixMs: number;
+  lastUnixMs: number;
+  /** null while it fires. */
+  resolvedUnixMs: number | null;
+  /** The worst so far, and what it is compared with; null if unknown. */
+  value: number | null;
+  threshold: number | null;
+  unit: string;
+  /** One line that says it all. */
+  summary: string;
+  /** Who it is; '' if unknown. */
+  culprit: string;
+  /** Which signal leaks, which memory grows; else ''. */
+  subject: string;
+  /** Times the condition came back before it was over. */
+  repeats: number;
+  /** Of the change. */
+  number: number;
+}
+
+export interface AlertChannelStats {
+  /** Alerts whose latest state was not delivered yet. */
+  waiting: number;
+  /** Requests that were accepted, and the alerts in them. */
+  sent: number;
+  delivered: number;
+  failures: number;
+  failuresInARow: number;
+  /** Alerts given up because of 64 newer ones. */
+  overflow: number;
+}
+
+/** Where alerts go: belongs to one {@link Alerts}. Programs may derive their own, with `deliver`. */
+export declare class AlertChannel {
+  /** @param name for warnings. */
+  constructor(name: string);
+  readonly name: string;
+  readonly stats: AlertChannelStats;
+  /** Carries one change out. What it throws or rejects with is reported once and counted. */
+  deliver(alert: Alert): unknown;
+}
+
+/** Times in seconds. */
+export interface WebhookOptions {
+  headers?: Record<string, string>;
+  /** Of a request; 5. */
+  timeout?: number;
+  /** Back-off after a failure: 1, doubled up to 60. */
+  retryFirst?: number;
+  retryMost?: number;
+  /** The program's name. */
+  service?: string;
+  /** The host's name. */
+  instance?: string;
+  name?: string;
+}
+
+export interface AlertmanagerOptions extends WebhookOptions {
+  /** What fires is sent again this often, and ends by itself 4 times that after the last; 60. */
+  resend?: number;
+  /** What is over is told so when it has been known as firing for so long: more than group_wait; 60. */
+  least?: number;
+  /** URL of the annotation runbook_url; '#' and the kind are added. */
+  runbook?: string;
+}
+
+/** The alerts of a monitor, and the channels that carry them out: `monitor.alerts`. */
+export declare class Alerts {
+  private constructor();
+  /** What fires now, in order of its beginning. */
+  readonly active: Alert[];
+  readonly stats: {
+    /** Number of the newest change. */
+    changes: number;
+    /** Of them, no longer in the history. */
+    evicted: number;
+    fired: number;
+    resolved: number;
+    repeats: number;
+    /** Times a condition came back within alertCooldown. */
+    held: number;
+    /** Times a subject found no room to be followed. */
+    overflow: number;
+  };
+  readonly channels: AlertChannel[];
+  /** The changes after number `after` that are still kept (alertHistorySize), oldest first. */
+  history(after?: number): Alert[];
+  /**
+   * Has a channel, or a function, told of what fires now and of all that changes.
+   * Until it is removed, or the monitor closed, an undelivered alert gets one last try
+   * of 2 s at the end of the process.
+   * @throws {MemguardError} TYPE, INVALID (it was added before), CLOSED.
+   */
+  add(channel: AlertChannel | ((alert: Alert) => unknown)): AlertChannel;
+  /** Ends a channel, after one last try of 2 s at most. */
+  remove(channel: AlertChannel): Promise<void>;
+  /** Waits until every channel has delivered what there is. @param timeout seconds. @returns whether it has. */
+  flush(timeout?: number): Promise<boolean>;
+  /** Ends all channels, after one last try; what shutdown() begins. */
+  close(): Promise<void>;
+}
+
+/** Channels of alerts. What a receiver does not accept is tried again with back-off; nothing here keeps a process alive. */
+export const alerts: {
+  readonly KINDS: readonly AlertKind[];
+  Alerts: typeof Alerts;
+  Channel: typeof AlertChannel;
+  /** Calls a function for each change. */
+  Callback: new (callback: (alert: Alert) => unknown) => AlertChannel;
+  /** Calls error, warn or info of a logger with a line and the alert; process warnings without one. */
+  Logging: new (logger?: {
+    error(text: string, alert: Alert): unknown;
+    warn(text: string, alert: Alert): unknown;
+    info(text: string, alert: Alert): unknown;
+  }) => AlertChannel;
+  /** POSTs JSON: version, service, program, runtime, pid, instance, alerts (with snake_case keys). Any 2xx accepts. */
+  Webhook: new (url: string, options?: WebhookOptions) => AlertChannel;
+  /** POSTs to /api/v2/alerts of a Prometheus Alertmanager at `url`. */
+  Alertmanager: new (url: string, options?: AlertmanagerOptions) => AlertChannel;
+};
 
 type Listener<Name extends keyof MemoryMonitorEvents> = (...values: MemoryMonitorEvents[Name]) => unknown;
 
@@ -666,6 +807,8 @@ export class MemoryMonitor extends EventEmitter {
   /** Callbacks of the host; it may change the array itself. */
   pressureCallbacks: PressureCallback[];
 
+  /** Its alerts and the channels that carry them out. */
+  readonly alerts: Alerts;
   /** Path of the file in which this process, with all its monitors, shows itself to
    *  the `memguard` tool; null while none of them runs, or with `segmentEnabled`
    *  false. */
@@ -2570,6 +2713,32 @@ export const decide: {
   };
   /** Growth of large blocks that makes a collection due; null without a limit. */
   budgetBytes(limitBytes: number | null, usage: number): number | null;
+  /**
+   * What alerts recorded facts would have raised. Missing facts are not known; `leak` is a
+   * signal, with severity 0 to 2, growth per minute and over (1: withdrawn).
+   */
+  alertReplay(
+    steps: readonly {
+      nowMs: number;
+      unixMs: number;
+      usage?: number;
+      level?: number;
+      gcMs?: number;
+      cpuMs?: number;
+      pauseMs?: number;
+      unreclaimable?: number;
+      rssGrowth?: number;
+      heapGrowth?: number;
+      fdCount?: number;
+      fdWarned?: number;
+      previousOom?: number;
+      leak?: string;
+      severity?: number;
+      growth?: number;
+      over?: number;
+    }[],
+    config?: ConfigMapping,
+  ): { active: Alert[]; changes: Alert[]; lost: number; stats: Alerts['stats'] };
   /** Trend of points [ms, bytes], in order of time. */
   trend(points: readonly (readonly [number, number | null])[]): Trend;
   /**
@@ -2865,6 +3034,7 @@ declare const memguard: {
   StageBase: typeof StageBase;
   adviseNodeOptions: typeof adviseNodeOptions;
   adviseWorker: typeof adviseWorker;
+  alerts: typeof alerts;
   cacheStats: typeof cacheStats;
   capabilities: Capabilities;
   decide: typeof decide;

@@ -27,6 +27,7 @@ export const {
   StageBase,
   adviseNodeOptions,
   adviseWorker,
+  alerts,
   cacheStats,
   capabilities,
   collectMetrics,

@@ -1,8 +1,6 @@
 'use strict';
 
 // Where alerts go. A channel works on the event loop and keeps no process alive.
-const http = require('http');
-const https = require('https');
 const os = require('os');
 const path = require('path');
 const native = require('./native');
@@ -201,6 +199,7 @@ function headersOf(headers) {
   }
   for (const [name, value] of Object.entries(headers)) {
     requireName(value, `headers[${JSON.stringify(name)}]`);
+    const http = require('http'); // some ms, for who posts
     try {
       http.validateHeaderName(name);
       http.validateHeaderValue(name, value);
@@ -237,7 +236,7 @@ function postAtExit(url, headers, body, ms) {
 /** Posts `body`. @returns { status, retryAfterMs }; rejects on any failure. */
 function post(url, headers, body, timeoutMs) {
   return new Promise((resolve, reject) => {
-    const request = (url.protocol === 'https:' ? https : http).request(url, { method: 'POST', headers, agent: false });
+    const request = require(url.protocol === 'https:' ? 'https' : 'http').request(url, { method: 'POST', headers, agent: false });
     const timer = setTimeout(() => request.destroy(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs);
     timer.unref();
     request.on('socket', (socket) => socket.unref());

@@ -3,7 +3,7 @@
 // The alerts of a monitor and the channels that carry them out.
 const native = require('./native');
 const channels = require('./alert_channels');
-const { failure, requireCount } = require('./errors');
+const { failure, requireCount, requireNumber } = require('./errors');
 const { hold, letGo } = require('./live');
 const { isExiting } = require('./report');
 
@@ -67,6 +67,7 @@ class Alerts {
   }
 
   async flush(timeout = 5) {
+    requireNumber(timeout, 'timeout', 0);
     const end = Date.now() + timeout * 1000;
     for (;;) {
       this.poke();
@@ -97,7 +98,7 @@ class Alerts {
     this.#isClosed = true;
     const ending = this.#channels.splice(0);
     letGo(this);
-    await Promise.all(ending.map((channel) => channel[END]()));
+    await Promise.all(ending.map((channel) => channel[END]().catch(() => {})));
   }
 
   #endAtExit() {

@@ -48,7 +48,15 @@ if TYPE_CHECKING:
 
     from memguard._alerting import Alerting
 
-__all__ = ["KINDS", "Alertmanager", "Alerts", "Callback", "Channel", "Logging", "Webhook"]
+__all__ = [
+    "KINDS",
+    "Alertmanager",
+    "Alerts",
+    "Callback",
+    "Channel",
+    "Logging",
+    "Webhook",
+]
 
 KINDS: tuple[str, ...] = _core.ALERTS
 """Names of the kinds of alerts."""
@@ -510,7 +518,9 @@ class Alerts:
             made._begin(self._monitor, with_active=True)
         except RuntimeError as error:
             made._source = made._thread = None
-            raise _core.SystemCallError(f"thread of an alert channel: {error}") from None
+            raise _core.SystemCallError(
+                f"thread of an alert channel: {error}"
+            ) from None
         self._channels.append(made)
         return made
 
@@ -567,7 +577,9 @@ def _target(url: str, path: str) -> tuple[bool, str, int | None, str]:
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise InvalidError(f"url is {text!r}, {allowed}")
     if parts.username is not None:
-        raise InvalidError("url has a password, allowed: headers={'Authorization': ...}")
+        raise InvalidError(
+            "url has a password, allowed: headers={'Authorization': ...}"
+        )
     target = parts.path.rstrip("/") + path if path else parts.path or "/"
     if parts.query:
         target += f"?{parts.query}"

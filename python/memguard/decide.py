@@ -252,9 +252,7 @@ def alert_replay(
             for name in _core.ALERT_FACTS
         ]
         signal = step.get("leak")
-        numbers.append(
-            unknown if signal is None else _core.LEAK_SIGNALS.index(signal)
-        )
+        numbers.append(unknown if signal is None else _core.LEAK_SIGNALS.index(signal))
         numbers += [float(step.get(name, 0)) for name in ("severity", "growth", "over")]
     told: dict[str, Any] = json.loads(
         _core.alert_replay(_settings(config or {}), tuple(numbers))

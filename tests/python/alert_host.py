@@ -85,7 +85,9 @@ def main() -> None:
     monitor = memguard.MemoryMonitor(LOUD)
     times = {"retry_first": 0.2, "retry_most": 0.5, "service": "alert host"}
     monitor.alerts.add(
-        Alertmanager(sys.argv[1], resend=1, least=4, runbook="https://r.example", **times)
+        Alertmanager(
+            sys.argv[1], resend=1, least=4, runbook="https://r.example", **times
+        )
     )
     monitor.alerts.add(Webhook(sys.argv[2], **times))
     is_calm = threading.Event()

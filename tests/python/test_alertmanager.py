@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import segments
 from alertmanagers import Alertmanager, Receiver, alertmanager, receiving, until
-from servers import program
-
 from memguard import MemoryMonitor, alerts
+from servers import program
 
 ROOT = Path(__file__).parents[2]
 HOST = Path(__file__).parent / "alert_host.py"

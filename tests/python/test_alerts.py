@@ -9,10 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import memguard
 import pytest
 from alertmanagers import Receiver, receiving, until
-
-import memguard
 from memguard import MemoryMonitor, alerts
 
 LOUD = {
@@ -109,7 +108,11 @@ def test_webhook(monitor: MemoryMonitor, receiver: Receiver) -> None:
     assert monitor.alerts.flush(60)
     assert receiver.kinds("/hook?x=1", "firing") >= TIGHT
     body = receiver.bodies[0][1]
-    assert (body["version"], body["service"], body["runtime"]) == (1, "orders", "python")
+    assert (body["version"], body["service"], body["runtime"]) == (
+        1,
+        "orders",
+        "python",
+    )
     assert (body["pid"], body["instance"]) == (os.getpid(), "host-1")
     assert hook.stats["delivered"] >= 3
     assert hook.stats["waiting"] == 0
@@ -307,7 +310,9 @@ def test_bad_questions(monitor: MemoryMonitor) -> None:
 
 def test_json_is_not_needed_before_an_alert() -> None:
     source = "import sys, memguard; m = memguard.MemoryMonitor(); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True
+    )
     modules = done.stdout.split()
     assert "memguard.monitor" in modules
     assert "memguard.alerts" not in modules

@@ -94,8 +94,8 @@ function showDetail() {
 
 function showLists() {
   if (state.lists === null) return;
-  showAlerts(state.lists.alerts);
-  showLeaks(state.lists.leaks);
+  showAlerts(state.chosen, state.lists.alerts);
+  showLeaks(state.chosen, state.lists.leaks);
   showOptimizations(state.lists.optimizations);
 }
 

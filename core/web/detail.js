@@ -97,20 +97,31 @@ function measured(value, unit) {
     case 'seconds': return milliseconds(1000 * value);
     case 'bytes': return bytes(value);
     case 'mb_per_minute': return `${value.toFixed(1)} MB/min`;
-    case 'per_minute': return `${count(Math.round(value))}/min`;
-    default: return count(Math.round(value));
+    case 'bytes_per_minute': return `${bytes(value)}/min`;
+    case 'count_per_minute': return `${count(Math.round(value))}/min`;
+    case 'descriptors': return count(Math.round(value));
+    default: return '';
   }
 }
 
-function activeAlert(alert) {
-  const isOver = alert.state === 'resolved';
+/** In the reader's language what the summary says in English; of a kind or unit that
+ *  this page does not know, the summary itself. */
+function valueOf(alert) {
   const value = measured(alert.value, alert.unit);
+  if (value === '') return alert.summary;
   const threshold = measured(alert.threshold, alert.unit);
+  const text = threshold === '' ? value : words('from', { value, threshold });
+  return alert.subject ? `${alert.subject} · ${text}` : text;
+}
+
+function activeAlert(alert, one) {
+  const isOver = alert.state === 'resolved';
+  const state = isOver ? 'is_resolved' : one.facts.alive ? 'is_firing' : 'was_firing';
   return entry(
     isOver ? 'none' : alert.severity,
     nameOf('kind', alert.kind),
-    `${words(isOver ? 'is_resolved' : 'is_firing')} · ${words('since', { time: moment(alert.since_unix_ms) })}`,
-    [alert.summary || (threshold ? `${value} / ${threshold}` : value), alert.culprit && words('culprit', { name: alert.culprit })],
+    `${words(state)} · ${words('since', { time: moment(alert.since_unix_ms) })}`,
+    [valueOf(alert), alert.culprit && words('culprit', { name: alert.culprit })],
   );
 }
 
@@ -135,17 +146,17 @@ function fill(id, items, emptyKey) {
   if (items.length === 0) list.append(make('li', 'empty', words(emptyKey)));
 }
 
-export function showAlerts({ active, history }) {
+export function showAlerts(one, { active, history }) {
   const past = [...history].reverse().map(pastAlert);
   if (active.length > 0 && past.length > 0) past.unshift(make('li', 'divider', words('earlier')));
-  fill('alerts', [...active.map(activeAlert), ...past], 'no_alerts');
+  fill('alerts', [...active.map((alert) => activeAlert(alert, one)), ...past], 'no_alerts');
 }
 
 export function showOptimizations({ optimizations }) {
   const rounds = [...optimizations].reverse().map((round) => {
     const actions = (round.actions ?? []).map((name) => nameOf('action', name)).join(', ');
     const usage = `${percent(100 * round.usage_before)} → ${percent(100 * round.usage_after)}`;
-    const title = round.freed_bytes > 0 ? words('freed', { bytes: bytes(round.freed_bytes) }) : nameOf('reason', round.reason);
+    const title = round.freed_bytes > 0 ? words('freed', { bytes: bytes(round.freed_bytes) }) : words('nothing_freed');
     return entry(round.freed_bytes > 0 ? 'normal' : 'none', title, moment(round.unix_ms), [
       [actions, usage, words('took', { ms: milliseconds(round.took_ms) }), nameOf('reason', round.reason)].filter(Boolean).join(' · '),
     ]);
@@ -174,9 +185,9 @@ function typeRow(type) {
   return row;
 }
 
-export function showLeaks({ leaks, types, span_ms: spanMs }) {
+export function showLeaks(one, { leaks, types, span_ms: spanMs }) {
   const table = byId('types');
-  fill('leaks', leaks.map(activeAlert), 'no_leaks');
+  fill('leaks', leaks.map((alert) => activeAlert(alert, one)), 'no_leaks');
   byId('leaks').hidden = leaks.length === 0 && types.length > 0;
   table.hidden = types.length === 0;
   const heads = [words('type'), words('type_count'), words('type_grown', { span: milliseconds(spanMs) })];

@@ -96,8 +96,10 @@ export default {
   alerts: 'Alerts',
   no_alerts: 'Nothing is wrong, and nothing was.',
   is_firing: 'firing',
+  was_firing: 'at its end',
   is_resolved: 'over',
   since: 'since {time}',
+  from: '{value} (from {threshold})',
   repeated: 'repeated × {count}',
   earlier: 'Earlier',
   culprit: 'Culprit: {name}',
@@ -108,6 +110,7 @@ export default {
   type_grown: 'More in {span}',
   optimizations: 'Optimizations',
   no_optimizations: 'None was needed.',
+  nothing_freed: 'Nothing freed',
   freed: '{bytes} freed',
   took: 'took {ms}',
 

@@ -52,7 +52,9 @@ export class Process {
     return Object.values(this.facts.gc ?? {}).reduce((sum, kind) => sum + kind.total_ms, 0);
   }
 
+  /** Alerts that hold now: of a dead process none, whatever it said last. */
   get firing() {
+    if (!this.facts.alive) return [];
     return (this.facts.alerts_active ?? []).filter((alert) => alert.state !== 'resolved');
   }
 

@@ -92,7 +92,8 @@ export function milliseconds(value) {
   if (value === null || value === undefined) return none;
   if (value >= 60000) return `${short(value / 60000)} min`;
   if (value >= 1000) return `${short(value / 1000)} s`;
-  return `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)} ms`;
+  const digits = value > 0 && value < 0.095 ? 2 : value < 9.95 ? 1 : 0;
+  return `${value.toFixed(digits)} ms`;
 }
 
 export function count(value) {

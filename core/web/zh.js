@@ -96,8 +96,10 @@ export default {
   alerts: '告警',
   no_alerts: '一切正常，也没有历史告警。',
   is_firing: '触发中',
+  was_firing: '结束时触发',
   is_resolved: '已恢复',
   since: '自 {time}',
+  from: '{value}（阈值 {threshold}）',
   repeated: '又重复 {count} 次',
   earlier: '更早',
   culprit: '来源：{name}',
@@ -108,6 +110,7 @@ export default {
   type_grown: '{span}内增加',
   optimizations: '优化记录',
   no_optimizations: '尚未需要优化。',
+  nothing_freed: '未释放内存',
   freed: '释放 {bytes}',
   took: '用时 {ms}',
 

@@ -87,7 +87,7 @@ test('an alert, a leak with its culprit and a round are shown', async () => {
   host.types.push({ name: 'app.Session', count: 8000, bytes: 4 * mebibyte, grown_count: 800, grown_bytes: mebibyte });
   host.alerts.push({
     kind: 'memory_leak', severity: 'warning', state: 'firing', since_unix_ms: site.nowMs, last_unix_ms: site.nowMs,
-    resolved_unix_ms: 0, value: 9, threshold: 1, unit: 'per_minute', summary: 'the heap grows', culprit: 'app.Session',
+    resolved_unix_ms: 0, value: 9 * mebibyte, threshold: mebibyte, unit: 'bytes_per_minute', summary: 'the heap grows', subject: 'heap', culprit: 'app.Session',
   });
   host.rounds.push({
     unix_ms: site.nowMs, round: 4, reason: 'water_mark', actions: ['caches', 'trim'], took_ms: 42, gc_ms: 0,
@@ -95,6 +95,7 @@ test('an alert, a leak with its culprit and a round are shown', async () => {
   });
   await begin();
   await until(async () => (await page.locator('#leaks').textContent()).includes('Culprit: app.Session'), 'the culprit');
+  expect(await page.locator('#leaks').textContent()).toContain('heap · 9.0 MB/min (from 1.0 MB/min)');
   expect(await page.locator('#types tbody tr').textContent()).toBe('app.Session8,0004.0 MB+8001.0 MB');
   expect(await page.locator('#optimizations').textContent()).toContain('88.0 MB freed');
   expect(await page.locator('#optimizations').textContent()).toContain('caches, trim · 83 % → 61 % · took 42 ms · water mark');

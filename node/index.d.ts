@@ -2873,8 +2873,8 @@ export type WebMiddleware = (
  * Neither throws nor rejects for a request. Has no handle, no timer and no listener
  * outside of requests. In a Worker it serves that Worker's monitor and the readings of
  * its process.
- * @throws MemguardError INVALID, TYPE, RANGE, CONFLICT for a bad option; SYSTEM or
- * NOT_FOUND for a `tokenFile` that cannot be read.
+ * @throws MemguardError INVALID, TYPE, RANGE, CONFLICT for a bad option; SYSTEM for a
+ * `tokenFile` that cannot be read.
  */
 export function middleware(options?: MiddlewareOptions): WebMiddleware;
 

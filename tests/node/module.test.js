@@ -15,7 +15,7 @@ test('names', () => {
     'BufferManager', 'FdWatch', 'HeapTuner', 'IndicatorCache', 'LeakCulprit', 'LeakDetector', 'LeakFinding',
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
     'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
-    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'collectMetrics', 'decide',
+    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'alerts', 'cacheStats', 'capabilities', 'collectMetrics', 'decide',
     'encoding', 'errorCodes', 'fastifyPlugin', 'leak', 'loadConfig', 'metricsText', 'middleware', 'poolStats', 'processInfo',
     'registerCache', 'registerOpenTelemetry', 'registerPool', 'registerPromClient', 'rssBytes', 'serializers', 'serve', 'sharedPool', 'transports', 'version',
   ]);

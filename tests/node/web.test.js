@@ -79,6 +79,14 @@ describe('what it answers', () => {
     expect(json.points.length).toBeLessThanOrEqual(2);
   });
 
+  test('the dashboard, which a browser keeps', async () => {
+    const { status, headers, text } = await get('/');
+    expect([status, headers['content-type']]).toEqual([200, 'text/html; charset=utf-8']);
+    expect(text).toContain('<title>');
+    const again = await get('/', { 'If-None-Match': headers.etag });
+    expect([again.status, again.headers['content-length'], again.text]).toEqual([304, undefined, '']);
+  });
+
   test('this process and no other', async () => {
     expect((await get(`/api/v1/memory/stats?pid=${process.pid}`)).status).toBe(200);
     const other = await get('/api/v1/memory/stats?pid=1');
@@ -305,7 +313,7 @@ test.each([
   [{ token: 'short' }, 'ERR_MEMGUARD_INVALID', /5 characters, allowed: 16 to 256/],
   [{ token: 5 }, 'ERR_MEMGUARD_TYPE', /^token must be a string or null, not a number$/],
   [{ token: GOOD_TOKEN, tokenFile: '/none' }, 'ERR_MEMGUARD_CONFLICT', /^token and tokenFile/],
-  [{ tokenFile: '/nowhere/token' }, 'ERR_MEMGUARD_NOT_FOUND', /\/nowhere\/token/],
+  [{ tokenFile: '/nowhere/token' }, 'ERR_MEMGUARD_SYSTEM', /\/nowhere\/token/],
   [{ token: '', readNeedsToken: true }, 'ERR_MEMGUARD_CONFLICT', /^readNeedsToken is true without a token/],
   [{ allowedHosts: 'a' }, 'ERR_MEMGUARD_TYPE', /^allowedHosts must be an array/],
   [{ allowedHosts: ['a b'] }, 'ERR_MEMGUARD_INVALID', /host is "a b"/],

@@ -27,7 +27,7 @@ const WRITES_MOST = 1e6;
 const MS_PER_SECOND = 1000;
 const METHODS_WITH_BODY = ['POST', 'PUT'];
 
-const isOwn = new Set(native.webPaths.filter((path) => path === '/' || !path.endsWith('/')));
+const ownPaths = new Set(native.webPaths.filter((path) => path === '/' || !path.endsWith('/')));
 const ownFolders = native.webPaths.filter((path) => path !== '/' && path.endsWith('/'));
 
 /* ---- options ----------------------------------------------------------------- */
@@ -297,7 +297,7 @@ function below(prefix, target) {
 
 function knows(target) {
   const [path] = target.split(PATH_END, 1);
-  return path === '' || isOwn.has(path) || ownFolders.some((folder) => path.startsWith(folder));
+  return path === '' || ownPaths.has(path) || ownFolders.some((folder) => path.startsWith(folder));
 }
 
 // Links of the dashboard are relative to a folder. The last part of a path can name no

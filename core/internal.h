@@ -142,9 +142,10 @@ typedef struct mg__look {
       heap_objects, malloc_used_bytes, malloc_total_bytes, total_alloc_bytes;
 } mg__look;
 
-/** Sets the fields of the reading if anything was told. @param look NULL: of the
- *  process. */
+/** Sets the fields of the reading if anything was told. */
 void mg__look_read(const mg__look *look, mg_reading *out);
+/** The same of the process, its CPU time and what is counted for it. */
+void mg__look_at_process(mg_reading *out);
 
 /* ---- growth.c ---------------------------------------------------------- */
 

@@ -27,11 +27,15 @@ void mg_monitor_set_look(mg_monitor *m, const mg_heap_look *look) {
 }
 
 void mg__look_read(const mg__look *look, mg_reading *out) {
-  const mg__look *from = look == NULL ? &look_of_process : look;
-
-  if (!atomic_load_explicit(&from->is_told, memory_order_acquire)) return;
+  if (!atomic_load_explicit(&look->is_told, memory_order_acquire)) return;
 #define LOOK_LOAD(field) \
-  out->field = atomic_load_explicit(&from->field, memory_order_relaxed);
+  out->field = atomic_load_explicit(&look->field, memory_order_relaxed);
   LOOK_MAP(LOOK_LOAD)
 #undef LOOK_LOAD
+}
+
+void mg__look_at_process(mg_reading *out) {
+  out->cpu_us = mg__os_cpu_us(false);
+  out->active_connections = mg__connections_read();
+  mg__look_read(&look_of_process, out);
 }

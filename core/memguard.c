@@ -55,6 +55,7 @@
 #include "segment_life.c"
 #include "segment_read.c"
 #include "segment_own.c"
+#include "segment_window.c"
 #include "segment_reap.c"
 #include "segment_alert.c"
 #include "postmortem.c"

@@ -114,8 +114,9 @@ void mg__metrics_prefix(mg__metrics_owner *owner) {
     bytes = strlen(owner->label[i].name);
     if (i > 0) out[used++] = ',';
     memcpy(out + used, owner->label[i].name, bytes);
-    memcpy(out + used + bytes, "=\"", 2);
-    used += bytes + 2;
+    used += bytes;
+    out[used++] = '=';
+    out[used++] = '"';
     used += text_escape(out + used, sizeof owner->prefix - used - 64,
                         owner->label[i].value);
     out[used++] = '"';

@@ -72,9 +72,7 @@ static void sampler_read(mg_reading *out) {
 
   mg_reading_init(out);
   if (os != NULL) mg__os_read(os, out);
-  out->cpu_us = mg__os_cpu_us(false);
-  out->active_connections = mg__connections_read();
-  mg__look_read(NULL, out);
+  mg__look_at_process(out);
 }
 
 /* ---- sampler thread ---------------------------------------------------- */

@@ -108,6 +108,12 @@ struct mg_segment {
 mg_status mg__segment_open_file(mg_segment *out, mg__file file,
                                 mg_error *err);
 
+/** Copies out of a segment. @return whether all of it is there. */
+bool mg__segment_copy(const mg_segment *segment, void *out, size_t bytes,
+                      size_t offset);
+
+/* ---- segment_window.c --------------------------------------------------- */
+
 /** Counters of all kinds of collections, and of `bucket` unless it is NULL.
  *  @return false if the file is cut off. */
 bool mg__segment_read_gc(mg_segment *segment, mg_segment_gc gc[MG_PAUSE_KINDS],

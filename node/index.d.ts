@@ -2147,6 +2147,43 @@ export class RingBuffer<Column extends string = 'time' | 'open' | 'high' | 'low'
   clear(): void;
 }
 
+// --- Metrics -------------------------------------------------------------------------------------
+
+/** One time series at this moment. */
+export interface MetricSample {
+  /** pid, program and runtime of the process come first. */
+  labels: Record<string, string>;
+  /** In the metric's unit; of a histogram the sum of what was observed. */
+  value: number;
+  /** Of a histogram: upper bound in the metric's unit, Infinity at last, and how many
+   *  observations were not above it; the last count is that of all. Else null. */
+  buckets: { le: number; count: number }[] | null;
+}
+
+/** Samples of one name. */
+export interface Metric {
+  name: string;
+  type: 'gauge' | 'counter' | 'histogram';
+  /** "bytes", "seconds", "ratio", "ns" or "". */
+  unit: string;
+  help: string;
+  samples: MetricSample[];
+}
+
+export interface MetricsOptions {
+  /** Also the names that do not start with `memguard_`: true. */
+  compatible?: boolean;
+}
+
+/** Metrics of this process in Prometheus' text format 0.0.4, or OpenMetrics 1.0.0. The
+ *  numbers are those of the latest sample, collections those of this moment; what is
+ *  not known is left out. While no monitor runs there is what the last one showed, or
+ *  what the system tells of the process. Some 50 µs. Throws ERR_MEMGUARD_TYPE. */
+export function metricsText(options?: MetricsOptions & { openMetrics?: boolean }): string;
+
+/** The same as objects, in the order of the text: for bridges to other libraries. */
+export function collectMetrics(options?: MetricsOptions): Metric[];
+
 // --- The process ---------------------------------------------------------------------------------
 
 /** Resident set of this process now, in bytes; NaN without /proc. About 1 µs. */
@@ -3037,13 +3074,14 @@ declare const memguard: {
   alerts: typeof alerts;
   cacheStats: typeof cacheStats;
   capabilities: Capabilities;
+  collectMetrics: typeof collectMetrics;
   decide: typeof decide;
   encoding: typeof encoding;
   errorCodes: typeof errorCodes;
   fastifyPlugin: typeof fastifyPlugin;
   leak: typeof leak;
   loadConfig: typeof loadConfig;
-  middleware: typeof middleware;
+  metricsText: typeof metricsText;
   poolStats: typeof poolStats;
   processInfo: typeof processInfo;
   registerCache: typeof registerCache;

@@ -164,37 +164,30 @@ static napi_value metrics_add_connections(napi_env env,
 /* metricNames, metricTypes, metricUnits, metricHelps: the table by index;
  * metricContentTypes: by format */
 static napi_status metrics_define_table(napi_env env, napi_value exports) {
-#define METRICS_NAME(id, type, group, name, unit, help) name,
-#define METRICS_TYPE(id, type, group, name, unit, help) \
-  mg_metric_type_name(MG_METRIC_##type),
-#define METRICS_UNIT(id, type, group, name, unit, help) unit,
-#define METRICS_HELP(id, type, group, name, unit, help) help,
-  const char *const names[] = {MG_METRIC_MAP(METRICS_NAME)};
-  const char *const types[] = {MG_METRIC_MAP(METRICS_TYPE)};
-  const char *const units[] = {MG_METRIC_MAP(METRICS_UNIT)};
-  const char *const helps[] = {MG_METRIC_MAP(METRICS_HELP)};
-#undef METRICS_NAME
-#undef METRICS_TYPE
-#undef METRICS_UNIT
-#undef METRICS_HELP
-#define METRICS_FORMAT(id, type) type,
-  static const char *const formats[] = {MG_METRICS_FORMAT_MAP(METRICS_FORMAT)};
-#undef METRICS_FORMAT
-  napi_status st = mgn_define_names(env, exports, "metricNames", names,
-                                    MGN_COUNT_OF(names));
+  const char *names[MG_METRICS], *types[MG_METRICS], *units[MG_METRICS],
+      *helps[MG_METRICS], *formats[MG_METRICS_FORMATS];
+  const struct {
+    const char *name, **list;
+    size_t count;
+  } lists[] = {{"metricNames", names, MG_METRICS},
+               {"metricTypes", types, MG_METRICS},
+               {"metricUnits", units, MG_METRICS},
+               {"metricHelps", helps, MG_METRICS},
+               {"metricContentTypes", formats, MG_METRICS_FORMATS}};
+  napi_status st = napi_ok;
 
-  if (st == napi_ok)
-    st = mgn_define_names(env, exports, "metricTypes", types,
-                          MGN_COUNT_OF(types));
-  if (st == napi_ok)
-    st = mgn_define_names(env, exports, "metricUnits", units,
-                          MGN_COUNT_OF(units));
-  if (st == napi_ok)
-    st = mgn_define_names(env, exports, "metricHelps", helps,
-                          MGN_COUNT_OF(helps));
-  if (st == napi_ok)
-    st = mgn_define_names(env, exports, "metricContentTypes", formats,
-                          MGN_COUNT_OF(formats));
+  for (int id = 0; id < MG_METRICS; id++) {
+    const mg_metric_row *row = mg_metric_row_at((mg_metric)id);
+    names[id] = row->name;
+    types[id] = mg_metric_type_name(row->type);
+    units[id] = row->unit;
+    helps[id] = row->help;
+  }
+  for (int id = 0; id < MG_METRICS_FORMATS; id++)
+    formats[id] = mg_metrics_content_type((mg_metrics_format)id);
+  for (size_t i = 0; i < MGN_COUNT_OF(lists) && st == napi_ok; i++)
+    st = mgn_define_names(env, exports, lists[i].name, lists[i].list,
+                          lists[i].count);
   return st;
 }
 

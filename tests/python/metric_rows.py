@@ -4,9 +4,8 @@ import struct
 import zlib
 from typing import Any
 
-from segments import NOW, check_of
-
 from memguard import _core
+from segments import NOW, check_of
 
 ABSENT = (1 << 64) - 1
 NOW_BYTES = 408

@@ -24,7 +24,8 @@ from test_vectors import rows
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 ROWS = {
-    row["name"]: row for row in json.loads((FOLDER / "metrics.json").read_text())["rows"]
+    row["name"]: row
+    for row in json.loads((FOLDER / "metrics.json").read_text())["rows"]
 }
 MIB = 1048576
 
@@ -118,7 +119,11 @@ def test_parsers() -> None:
     opened = list(openmetrics_families(everything(True)))
     assert len(plain) == len(opened) == 66
     sampled = [
-        {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
+        {
+            (s.name, *sorted(s.labels.items())): s.value
+            for f in families
+            for s in f.samples
+        }
         for families in (plain, opened)
     ]
     # The one for the plain text gives a counter its suffix.
@@ -166,10 +171,7 @@ def values(text: str, name: str) -> dict[str, float]:
 
 
 def test_without_monitor() -> None:
-    code = (
-        "import memguard; text = memguard.metrics_text(compatible=False);"
-        "print(text)"
-    )
+    code = "import memguard; text = memguard.metrics_text(compatible=False);print(text)"
     with directory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -199,10 +201,7 @@ def test_own_process(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
             until(lambda: "memguard_memory_usage_ratio" in memguard.metrics_text())
             text = memguard.metrics_text()
             families = memguard.collect_metrics()
-    assert (
-        values(text, "memguard_process_info").keys()
-        == {_core.version}
-    )
+    assert values(text, "memguard_process_info").keys() == {_core.version}
     heap = {
         name: values(text, f"memory_heap_{name}_bytes")["python"]
         for name in ("alloc", "inuse", "idle", "sys")

@@ -2895,7 +2895,7 @@ export interface MiddlewareOptions extends WebOptions {
   prefix?: string;
 }
 
-/** As of plain http, Connect and Express. `next` is called for paths that are not the site's. */
+/** As of plain http, HTTP/2, Connect and Express. `next` is called for paths that are not the site's. */
 export type WebMiddleware = (
   request: IncomingMessage,
   response: ServerResponse,

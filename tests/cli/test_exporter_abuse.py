@@ -259,7 +259,7 @@ def test_processes_that_come_and_go(tool: Tool) -> None:
             if f"-{stays}-" not in name:
                 os.unlink(os.path.join(folder, name))
         until(lambda: set(site.processes()) == {stays})
-        assert site.files() <= before
+        until(lambda: site.files() <= before)
 
 
 def test_foreign_files(site: Exporter) -> None:

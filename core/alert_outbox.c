@@ -213,15 +213,18 @@ static void outbox_time(mg__json *json, const char *key, double unix_ms) {
   uint64_t of_year = of_era - (365 * year + year / 4 - year / 100);
   uint64_t shifted = (5 * of_year + 2) / 153;
   uint64_t month = shifted < 10 ? shifted + 3 : shifted - 9;
+  uint64_t day_of_month = of_year - (153 * shifted + 2) / 5 + 1;
+  uint64_t hour = second / 3600 % 24, minute = second / 60 % 60;
+  uint64_t of_minute = second % 60, of_second = ms % 1000;
   char text[80];
 
+  year += era * 400 + (month <= 2 ? 1 : 0);
   snprintf(text, sizeof text, "%04llu-%02llu-%02lluT%02llu:%02llu:%02llu.%03lluZ",
-           (unsigned long long)(year + era * 400 + (month <= 2)),
+           (unsigned long long)year,
            (unsigned long long)month,
-           (unsigned long long)(of_year - (153 * shifted + 2) / 5 + 1),
-           (unsigned long long)(second / 3600 % 24),
-           (unsigned long long)(second / 60 % 60),
-           (unsigned long long)(second % 60), (unsigned long long)(ms % 1000));
+           (unsigned long long)day_of_month,
+           (unsigned long long)hour, (unsigned long long)minute,
+           (unsigned long long)of_minute, (unsigned long long)of_second);
   mg__json_text(json, key, text);
 }
 

@@ -620,7 +620,7 @@ export interface MemoryMonitorEvents {
   /** memguard gave up collecting: nothing that is dead is left. */
   'memory:unreclaimable': [ReclaimRound];
   /** An alert fires, grew more severe or is over. */
-  alert: [Alert];
+  alert: [MemoryAlert];
 }
 
 export type AlertKind =
@@ -636,7 +636,7 @@ export type AlertKind =
   | 'previous_oom';
 
 /** An alert as it is, or as it was at a change. */
-export interface Alert {
+export interface MemoryAlert {
   kind: AlertKind;
   severity: 'info' | 'warning' | 'critical';
   state: 'firing' | 'resolved';
@@ -680,7 +680,7 @@ export declare class AlertChannel {
   readonly name: string;
   readonly stats: AlertChannelStats;
   /** Carries one change out. What it throws or rejects with is reported once and counted. */
-  deliver(alert: Alert): unknown;
+  deliver(alert: MemoryAlert): unknown;
 }
 
 /** Times in seconds. */
@@ -711,7 +711,7 @@ export interface AlertmanagerOptions extends WebhookOptions {
 export declare class Alerts {
   private constructor();
   /** What fires now, in order of its beginning. */
-  readonly active: Alert[];
+  readonly active: MemoryAlert[];
   readonly stats: {
     /** Number of the newest change. */
     changes: number;
@@ -727,14 +727,14 @@ export declare class Alerts {
   };
   readonly channels: AlertChannel[];
   /** The changes after number `after` that are still kept (alertHistorySize), oldest first. */
-  history(after?: number): Alert[];
+  history(after?: number): MemoryAlert[];
   /**
    * Has a channel, or a function, told of what fires now and of all that changes.
    * Until it is removed, or the monitor closed, an undelivered alert gets one last try
    * of 2 s at the end of the process.
    * @throws {MemguardError} TYPE, INVALID (it was added before), CLOSED.
    */
-  add(channel: AlertChannel | ((alert: Alert) => unknown)): AlertChannel;
+  add(channel: AlertChannel | ((alert: MemoryAlert) => unknown)): AlertChannel;
   /** Ends a channel, after one last try of 2 s at most. */
   remove(channel: AlertChannel): Promise<void>;
   /** Waits until every channel has delivered what there is. @param timeout seconds. @returns whether it has. */
@@ -749,12 +749,12 @@ export const alerts: {
   Alerts: typeof Alerts;
   Channel: typeof AlertChannel;
   /** Calls a function for each change. */
-  Callback: new (callback: (alert: Alert) => unknown) => AlertChannel;
+  Callback: new (callback: (alert: MemoryAlert) => unknown) => AlertChannel;
   /** Calls error, warn or info of a logger with a line and the alert; process warnings without one. */
   Logging: new (logger?: {
-    error(text: string, alert: Alert): unknown;
-    warn(text: string, alert: Alert): unknown;
-    info(text: string, alert: Alert): unknown;
+    error(text: string, alert: MemoryAlert): unknown;
+    warn(text: string, alert: MemoryAlert): unknown;
+    info(text: string, alert: MemoryAlert): unknown;
   }) => AlertChannel;
   /** POSTs JSON: version, service, program, runtime, pid, instance, alerts (with snake_case keys). Any 2xx accepts. */
   Webhook: new (url: string, options?: WebhookOptions) => AlertChannel;
@@ -2775,7 +2775,7 @@ export const decide: {
       over?: number;
     }[],
     config?: ConfigMapping,
-  ): { active: Alert[]; changes: Alert[]; lost: number; stats: Alerts['stats'] };
+  ): { active: MemoryAlert[]; changes: MemoryAlert[]; lost: number; stats: Alerts['stats'] };
   /** Trend of points [ms, bytes], in order of time. */
   trend(points: readonly (readonly [number, number | null])[]): Trend;
   /**

@@ -222,7 +222,8 @@ require(url.startsWith('https:') ? 'https' : 'http')
 `;
 
 function postAtExit(url, headers, body, ms) {
-  const { NODE_OPTIONS, ...env } = process.env; // what it loads belongs to the program
+  const env = { ...process.env };
+  delete env.NODE_OPTIONS; // what it loads belongs to the program
   const { status } = require('child_process').spawnSync(process.execPath, ['-e', LAST_TRY], {
     env,
     input: JSON.stringify({ url: url.href, headers, body, ms }),

@@ -529,6 +529,7 @@ def leak_replay(
     limits: tuple[float, float, float, float, float, float],
     /,
 ) -> list[tuple[Any, ...]]: ...
+
 ALERTS: tuple[str, ...]
 ALERT_FACTS: tuple[str, ...]
 LEAK_SIGNALS: tuple[str, ...]

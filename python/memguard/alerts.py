@@ -535,7 +535,8 @@ class Alerts:
         """Waits until every channel has delivered what there is, `timeout` seconds at
         most. Returns whether it has. Not from inside a channel."""
         until = time.monotonic() + _seconds("timeout", timeout)
-        return all([channel._flushed(until) for channel in self.channels])
+        flushed = [channel._flushed(until) for channel in self.channels]
+        return all(flushed)
 
     def close(self) -> None:
         """Ends all channels, after one last try of 2 s at most. Idempotent; what the

@@ -9,6 +9,8 @@
  *  says what was seen, then what to do. */
 #define RULES_WHO "{{ $labels.program }} ({{ $labels.pid }})"
 #define RULES_SERVICE "{{ $labels.program }} ({{ $labels.runtime }})"
+/* V8's phases are parts of its other collections. */
+#define RULES_WHOLE "{kind!~\"incremental_marking|weak_callbacks\"}"
 
 #define RULES_MAP(X)                                                           \
   X("memguard-memory", "MemguardHighUsage", "high_usage", "warning", "5m",     \
@@ -55,7 +57,8 @@
     "{{ $value | humanize1024 }}B an hour are not the heap's: native code, "   \
     "buffers, or memory that the C allocator does not give back.")             \
   X("memguard-gc", "MemguardGcCpuHigh", "gc_high", "warning", "3m",            \
-    "sum without (kind) (rate(memguard_gc_pause_seconds_sum[5m]))\n"           \
+    "sum without (kind) (rate(memguard_gc_pause_seconds_sum" RULES_WHOLE       \
+    "[5m]))\n"                                                                 \
     "  / rate(memguard_process_cpu_seconds_total[5m]) > 0.10\n"                \
     "and rate(memguard_process_cpu_seconds_total[5m]) > 0.01",                 \
     "Collections take much of the CPU time of " RULES_WHO,                     \
@@ -63,7 +66,7 @@
     "collections. `memguard gc-profile {{ $labels.pid }}` tells what to set.") \
   X("memguard-gc", "MemguardGcPauseLong", "long_pause", "warning", "2m",       \
     "histogram_quantile(0.95, sum without (kind)\n"                            \
-    "  (rate(memguard_gc_pause_seconds_bucket[5m]))) > 0.1",                   \
+    "  (rate(memguard_gc_pause_seconds_bucket" RULES_WHOLE "[5m]))) > 0.1",     \
     "Collections stop " RULES_WHO " for long",                                 \
     "One in twenty took {{ $value | humanizeDuration }} or longer. "           \
     "`memguard gc-profile {{ $labels.pid }}` tells what to set.")              \

@@ -179,7 +179,6 @@ static void postmortem_add_types(cJSON *to, const mg_segment_types *types) {
 static cJSON *postmortem_json(const postmortem *p) {
   cJSON *object = process_json(&p->one);
 
-  cJSON_AddStringToObject(object, "verdict", mg_verdict_name(p->report.verdict));
   cJSON_AddNumberToObject(object, "deadly_usage_percent", 100 * p->report.usage);
   cJSON_AddStringToObject(object, "deadly_domain",
                           mg_domain_name(p->report.domain));

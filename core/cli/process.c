@@ -1,12 +1,13 @@
 /* process.c - finds the processes that publish segments. */
 #include "process.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "memguard/control.h"
+#include "memguard/metrics.h"
 #include "memguard/monitor.h"
+#include "memguard/web.h"
 
 #define PROCESS_MOMENT_MS 50
 #define PROCESS_MOMENTS 20
@@ -184,97 +185,28 @@ const char *process_state_name(const process *one) {
 }
 
 double process_last_pause_ms(const process *one) {
-  const mg_segment_gc *last = NULL;
-
-  for (size_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
-    const mg_segment_gc *gc = &one->view.gc[kind];
-    if (gc->count > 0 && (last == NULL || gc->last_unix_ms >= last->last_unix_ms))
-      last = gc;
-  }
-  return last == NULL ? (double)NAN : (double)last->last_ns / 1e6;
+  return mg_segment_last_pause_ms(&one->view);
 }
 
 uint64_t process_native_bytes(const process *one) {
-  const mg_reading *reading = &one->view.sample.reading;
-
-  if (reading->rss_bytes == MG_ABSENT || reading->heap_total_bytes == MG_ABSENT)
-    return MG_ABSENT;
-  return mg_fall_bytes(reading->rss_bytes, reading->heap_total_bytes);
+  return mg_segment_native_bytes(&one->view);
 }
 
 uint64_t process_limit_bytes(const process *one) {
-  const mg_sample *sample = &one->view.sample;
-  const mg_reading *reading = &sample->reading;
-
-  switch (sample->domain) {
-    case MG_DOMAIN_CGROUP: return reading->cgroup_limit_bytes;
-    case MG_DOMAIN_MACHINE: return reading->machine_total_bytes;
-    case MG_DOMAIN_ADDRESS: return reading->address_limit_bytes;
-    case MG_DOMAIN_DATA: return reading->data_limit_bytes;
-    case MG_DOMAIN_HEAP: return reading->heap_limit_bytes;
-    case MG_DOMAIN_MAX_HEAP: return one->view.now.max_heap_bytes;
-    case MG_DOMAIN_MAX_MEMORY: return one->view.now.max_memory_bytes;
-    default: return MG_ABSENT;
-  }
-}
-
-/* ---- JSON ------------------------------------------------------------------- */
-
-static void process_add(cJSON *object, const char *name, uint64_t value) {
-  if (value == MG_ABSENT)
-    cJSON_AddNullToObject(object, name);
-  else
-    cJSON_AddNumberToObject(object, name, (double)value);
-}
-
-static void process_add_gc(cJSON *to, const process *one) {
-  cJSON *kinds = cJSON_AddObjectToObject(to, "gc");
-
-  for (uint32_t kind = 0; kind < MG_PAUSE_KINDS; kind++) {
-    const mg_segment_gc *gc = &one->view.gc[kind];
-    mg_pause_stats stats;
-    cJSON *row;
-    if (gc->count == 0) continue;
-    mg_segment_gc_stats(one->segment, kind, &stats);
-    row = cJSON_AddObjectToObject(kinds, one->header->kind[kind]);
-    process_add(row, "count", gc->count);
-    cJSON_AddNumberToObject(row, "total_ms", (double)gc->wall_ns / 1e6);
-    cJSON_AddNumberToObject(row, "p95_ms", (double)stats.p95_ns / 1e6);
-    cJSON_AddNumberToObject(row, "max_ms", (double)gc->max_ns / 1e6);
-    process_add(row, "collected", gc->collected);
-  }
-}
-
-static void process_add_reading(cJSON *to, const mg_reading *reading) {
-#define PROCESS_READING(field, doc) process_add(to, #field, reading->field);
-  MG_READING_MAP(PROCESS_READING)
-#undef PROCESS_READING
+  return mg_segment_limit_bytes(&one->view);
 }
 
 cJSON *process_json(const process *one) {
-  const mg_segment_view *view = &one->view;
-  cJSON *object = cJSON_CreateObject(), *reading;
+  const mg_metrics_process shown = {.segment = one->segment,
+                                    .header = one->header,
+                                    .view = &one->view,
+                                    .is_alive = one->is_alive};
+  cJSON *object = NULL;
+  char *text;
 
-  cJSON_AddNumberToObject(object, "pid", one->header->pid);
-  cJSON_AddStringToObject(object, "program", one->header->program);
-  cJSON_AddStringToObject(object, "runtime", one->header->runtime);
-  cJSON_AddStringToObject(object, "runtime_version", one->header->runtime_version);
-  cJSON_AddBoolToObject(object, "alive", one->is_alive);
-  cJSON_AddStringToObject(object, "state", mg_segment_state_name(view->state));
-  process_add(object, "heartbeat_unix_ms", view->heartbeat_unix_ms);
-  cJSON_AddStringToObject(object, "level", mg_level_name(view->sample.level));
-  cJSON_AddNumberToObject(object, "usage_percent", 100 * view->sample.usage);
-  cJSON_AddStringToObject(object, "domain", mg_domain_name(view->sample.domain));
-  process_add(object, "limit_bytes", process_limit_bytes(one));
-  process_add(object, "native_bytes", process_native_bytes(one));
-  process_add(object, "peak_rss_bytes", view->sample.peak_rss_bytes);
-  reading = cJSON_AddObjectToObject(object, "reading");
-  process_add_reading(reading, &view->sample.reading);
-  process_add_gc(object, one);
-  process_add(object, "alerts", view->now.alerts);
-  process_add(object, "rounds", view->now.rounds);
-  process_add(object, "freed_bytes", view->now.freed_bytes);
-  process_add(object, "pool_held_bytes", view->now.pool_held_bytes);
-  process_add(object, "pool_rented", view->now.pool_rented);
-  return object;
+  if (mg_web_process(&text, &shown, NULL) == MG_OK) {
+    object = cJSON_Parse(text);
+    mg_control_free(text);
+  }
+  return object != NULL ? object : cJSON_CreateObject();
 }

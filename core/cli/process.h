@@ -53,7 +53,8 @@ double process_last_pause_ms(const process *one);
 uint64_t process_native_bytes(const process *one);
 /** The limit that its usage is judged by, in bytes; MG_ABSENT if there is none. */
 uint64_t process_limit_bytes(const process *one);
-/** Everything a segment says now, as one JSON object [owned]. */
+/** Everything a segment says now, as one JSON object [owned]: what the HTTP site
+ *  lists. */
 cJSON *process_json(const process *one);
 
 #endif

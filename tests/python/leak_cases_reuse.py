@@ -10,6 +10,7 @@ from typing import Any
 import cachetools
 import memguard
 from memguard import _caches
+from web_client import fetch
 
 
 class Connection:
@@ -19,6 +20,11 @@ class Connection:
 
     def close(self) -> None:
         self.closed = True
+
+
+def serving(w: object) -> None:
+    with memguard.serve(port=0) as server:
+        fetch(server.address, "GET", "/health")
 
 
 def registered(w: object) -> None:
@@ -180,4 +186,8 @@ CASES: dict[str, tuple[Callable[[Any], object], list[str]]] = {
         lambda w: w.loop.run_until_complete(use_asyncio()),
         names("AsyncManagedConnectionPool", *POOL),
     ),
+}
+
+SLOW_CASES: dict[str, tuple[Callable[[Any], object], list[str]]] = {
+    "serve": (serving, ["serve"]),
 }

@@ -487,6 +487,7 @@ SLOW_CASES |= leaks_census.SLOW_CASES
 CASES |= leak_cases_detector.CASES
 SLOW_CASES |= leak_cases_detector.SLOW_CASES
 CASES |= leak_cases_bus.CASES | leak_cases_reuse.CASES | leak_cases_pool.CASES
+SLOW_CASES |= leak_cases_reuse.SLOW_CASES
 
 
 @pytest.fixture

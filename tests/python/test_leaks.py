@@ -17,6 +17,7 @@ import leak_cases_bus
 import leak_cases_detector
 import leak_cases_pool
 import leak_cases_reuse
+import leak_cases_services
 import leaks_census
 import leaks_optimizer
 import leaks_tuning
@@ -486,6 +487,8 @@ SLOW_CASES |= leaks_census.SLOW_CASES
 
 CASES |= leak_cases_detector.CASES
 SLOW_CASES |= leak_cases_detector.SLOW_CASES
+CASES |= leak_cases_services.CASES
+SLOW_CASES |= leak_cases_services.SLOW_CASES
 CASES |= leak_cases_bus.CASES | leak_cases_reuse.CASES | leak_cases_pool.CASES
 SLOW_CASES |= leak_cases_reuse.SLOW_CASES
 

@@ -248,8 +248,13 @@ static void web_give_file(const mg_web_request *request, mg__slice path,
              path.at + prefix);
   file = mg_web_asset(name);
   if (file == NULL) {
-    mg__web_error(&out->response, 404, out->is_head,
-                  "the dashboard has no file \"%s\"", name);
+    if (out->route == MG_WEB_DASHBOARD)
+      mg__web_error(&out->response, 404, out->is_head,
+                    "memguard was built without its dashboard, which needs npm's "
+                    "uplot then; /metrics and /api/v1/processes are there");
+    else
+      mg__web_error(&out->response, 404, out->is_head,
+                    "the dashboard has no file \"%s\"", name);
     return;
   }
   mg__web_begin(&out->response, 200, out->is_head, file->type);

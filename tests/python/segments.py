@@ -52,7 +52,7 @@ class Recorder:
         assert len(self.bytes) == BYTES
         assert self.bytes[:8] == b"MGSEG\r\n\x1a"
         order, version, header, size = struct.unpack_from("<4I", self.bytes, 8)
-        assert (order, version, header, size) == (0x01020304, 1, 800, BYTES)
+        assert (order, version, header, size) == (0x01020304, 2, 800, BYTES)
         (crc,) = struct.unpack_from("<I", self.bytes, 796)
         assert crc == zlib.crc32(self.bytes[:796])
         self.pid = struct.unpack_from("<I", self.bytes, 24)[0]

@@ -61,7 +61,7 @@ describe('of this process', () => {
       return now > before + 30e6;
     });
     expect(kept.length).toBe(40_000);
-  });
+  }, 60_000);
 
   test('groups and formats', () => {
     const canonical = memguard.metricsText({ compatible: false, openMetrics: true });
@@ -103,7 +103,7 @@ describe('of this process', () => {
     pool.release(taken[1], { discard: true });
     await reaches(0);
     await pool.close();
-  });
+  }, 90_000);
 
   test('beside the default metrics of prom-client no name is taken twice', async () => {
     const registry = new promClient.Registry();

@@ -74,7 +74,7 @@ test('as a module', async () => {
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService',
     'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'QueueMemory', 'ResourceManager',
     'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats',
-    'capabilities', 'decide', 'default', 'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
+    'capabilities', 'collectMetrics', 'decide', 'default', 'encoding', 'errorCodes', 'leak', 'loadConfig', 'metricsText', 'poolStats', 'processInfo', 'registerCache',
     'registerPool', 'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);

@@ -327,6 +327,10 @@ CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
             "MemoryMonitor.update_config",
         ],
     ),
+    "metrics": (
+        lambda w: (memguard.metrics_text(), memguard.collect_metrics()),
+        ["metrics_text", "collect_metrics", "Metric", "MetricSample"],
+    ),
     "bad config": (bad_config, []),
     "closed": (
         lambda w: (w.manager.closed, w.monitor.closed, w.buffers.closed),

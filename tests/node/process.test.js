@@ -74,8 +74,9 @@ test('as a module', async () => {
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService',
     'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'QueueMemory', 'ResourceManager',
     'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats',
-    'capabilities', 'collectMetrics', 'decide', 'default', 'encoding', 'errorCodes', 'leak', 'loadConfig', 'metricsText', 'poolStats', 'processInfo', 'registerCache',
-    'registerPool', 'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
+    'capabilities', 'collectMetrics', 'decide', 'default', 'encoding', 'errorCodes', 'fastifyPlugin', 'leak', 'loadConfig',
+    'metricsText', 'middleware', 'poolStats', 'processInfo', 'registerCache', 'registerOpenTelemetry', 'registerPool',
+    'registerPromClient', 'rssBytes', 'serializers', 'serve', 'sharedPool', 'transports', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);
 });

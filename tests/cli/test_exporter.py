@@ -73,6 +73,14 @@ def test_nobody_is_there(environment: None) -> None:
         assert site.get("/api/v1/memory/stats").status in (404, 503)
 
 
+def test_the_dashboard(environment: None) -> None:
+    with exporter() as site:
+        page = site.get("/")
+        assert page.status == 200
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
 def test_a_folder_that_is_not_there(
     environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,7 @@ def paced(port: int, folder: str) -> tuple[float, float]:
         "-t",
         "2",
         "-c",
-        "50",
+        "80",
         "-d",
         f"{PACED_S}s",
         "--timeout",

@@ -52,6 +52,7 @@
 #include "sampler.c"
 #include "manager.c"
 #include "segment.c"
+#include "segment_gc.c"
 #include "segment_life.c"
 #include "segment_read.c"
 #include "segment_own.c"

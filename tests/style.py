@@ -73,7 +73,7 @@ def unfinished(name: str, lines: list[str]) -> Iterator[Finding]:
 
 
 def size(name: str, lines: list[str]) -> Iterator[Finding]:
-    if len(lines) >= FILE_LINES and not name.endswith(".d.ts"):  # a reference
+    if len(lines) >= FILE_LINES and not name.endswith((".d.ts", ".pyi")):  # references
         yield name, len(lines), f"{len(lines)} lines, because a reader holds < 600"
 
 

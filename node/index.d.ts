@@ -2348,6 +2348,89 @@ export function adviseWorker(
   options?: AdviceOptions & { share?: number },
 ): { maxYoungGenerationSizeMb: number; maxOldGenerationSizeMb?: number };
 
+/* ---- BullMQ -------------------------------------------------------------------- */
+
+/** What can be guarded: a Worker of BullMQ, a queue of fastq. */
+export interface PausableWorker {
+  /** `true`: jobs at work are not waited for. */
+  pause(doNotWaitActive?: boolean): unknown;
+  resume(): unknown;
+}
+
+export interface WorkerGuardOptions {
+  /** Pressure, 0 to 1, from which workers pause; default: pressureThreshold of the
+   *  service's monitor, below which nothing is heard of. */
+  pauseAt?: number;
+  /** Pressure at which they resume; default 0.9 of pauseAt. */
+  resumeAt?: number;
+  /** Seconds; default 2. What could not be given back by then is in use. */
+  longestPause?: number;
+}
+
+/**
+ * Has workers pause while memory is tight: no new jobs, those at work go on; the
+ * service optimizes (reason "preventive"), every half second while pressure stays; then
+ * they resume. After a pause in vain the next comes when pressure has grown by 0.04, or
+ * ten longest pauses later. The service and the workers stay the program's to close.
+ * @event paused { pressure }
+ * @event resumed { pressure, durationMs }
+ */
+export class WorkerGuard extends EventEmitter {
+  private constructor();
+  /** @throws {MemguardError} TYPE, CLOSED. */
+  add(worker: PausableWorker): void;
+  /** It is resumed if it was paused. @returns whether it was guarded. */
+  remove(worker: PausableWorker): boolean;
+  readonly isPaused: boolean;
+  /** Counts since the start, times in ms. */
+  getStats(): {
+    pauses: number;
+    /** Of them, ended by longestPause. */
+    inVain: number;
+    pausedMs: number;
+    longestPauseMs: number;
+    workers: number;
+    isPaused: boolean;
+  };
+  /** Resumes what is paused. Idempotent. */
+  close(): Promise<void>;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** BullMQ is not loaded by it. */
+export const bullmq: {
+  WorkerGuard: typeof WorkerGuard;
+  /** @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY. */
+  guardWorkers(
+    workers: PausableWorker | PausableWorker[],
+    service: MemoryOptimizationService,
+    options?: WorkerGuardOptions,
+  ): WorkerGuard;
+  /**
+   * Options of a BullMQ Worker whose processor is a file. A child process runs under
+   * memguard from its start, with `share` (above 0, to 1; default 0.25) of the memory
+   * limit as its max_memory_mb, and V8's options for that; a worker thread is watched
+   * as a part of this process and gets resourceLimits.
+   * @param options.env environment of the child; default process.env.
+   * @throws {MemguardError} TYPE, RANGE, UNKNOWN_KEY.
+   */
+  workerOptions(options?: {
+    env?: Record<string, string | undefined>;
+    limitBytes?: number | null;
+    monitor?: MemoryMonitor;
+    share?: number;
+    useWorkerThreads?: boolean;
+  }): {
+    useWorkerThreads: boolean;
+    workerForkOptions?: { env: Record<string, string | undefined> };
+    workerThreadsOptions?: {
+      resourceLimits: { maxYoungGenerationSizeMb: number; maxOldGenerationSizeMb?: number };
+      env: Record<string, string | undefined>;
+    };
+  };
+};
+
 /* ---- leaks --------------------------------------------------------------------- */
 
 export type LeakTier = 'none' | 'suspect' | 'likely' | 'confirmed' | 'critical';
@@ -3071,7 +3154,7 @@ declare const memguard: {
   StageBase: typeof StageBase;
   adviseNodeOptions: typeof adviseNodeOptions;
   adviseWorker: typeof adviseWorker;
-  alerts: typeof alerts;
+  bullmq: typeof bullmq;
   cacheStats: typeof cacheStats;
   capabilities: Capabilities;
   collectMetrics: typeof collectMetrics;

@@ -25,8 +25,8 @@ module.exports = {
   get capabilities() {
     return capabilities();
   },
-  get alerts() {
-    return require('./lib/alerts');
+  get bullmq() {
+    return require('./lib/bullmq');
   },
   get decide() {
     return require('./lib/decide');

@@ -27,7 +27,7 @@ export const {
   StageBase,
   adviseNodeOptions,
   adviseWorker,
-  alerts,
+  bullmq,
   cacheStats,
   capabilities,
   collectMetrics,

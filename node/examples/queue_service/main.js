@@ -1,0 +1,128 @@
+'use strict';
+
+// queue_service - jobs of three kinds under memguard, for --jobs N or --seconds S.
+//
+//   node main.js [--redis URL] [--name NAME] [--apart] [--output FILE]
+//                [--jobs N | --seconds S] [--max-memory-mb M] [--concurrency N]
+//                [--leak] [--json]
+//
+// Without --redis the queue is in this process. --apart gives images to a sandboxed
+// worker (needs Redis), --leak has one kind of job leak. SIGINT and SIGTERM end the
+// intake, what was accepted is finished; a second signal leaves it in Redis. Exit
+// code: 0 done, 1 failed, 2 wrong usage.
+const { setTimeout: sleep } = require('node:timers/promises');
+const { parseArgs } = require('node:util');
+const { jobOf } = require('./jobs');
+const { Reporter } = require('./reporter');
+const { QueueService } = require('./service');
+
+const OUTSTANDING_JOBS = 400; // at most
+const RETRY_MS = 300;
+
+/** Adds jobs until all are in, the time is up, or `stop` is aborted. */
+async function produce(service, { jobs = Infinity, seconds = Infinity }, stop, onTrouble) {
+  const run = Date.now().toString(36);
+  const endsAt = Date.now() + seconds * 1000;
+  for (let number = 0; number < jobs && Date.now() < endsAt && !stop.aborted; number++) {
+    const { kind, data } = jobOf(number);
+    while (service.outstanding >= OUTSTANDING_JOBS && !stop.aborted) await sleep(2);
+    await addSurely(service, kind, data, `${run}-${number}`, stop, onTrouble);
+  }
+}
+
+// Redis that is away or full is asked again: by its id a job is there once.
+async function addSurely(service, kind, data, id, stop, onTrouble) {
+  while (!stop.aborted) {
+    try {
+      await service.add(kind, data, { id });
+      return;
+    } catch (error) {
+      onTrouble(error);
+      await sleep(RETRY_MS);
+    }
+  }
+}
+
+function usageError(text) {
+  console.error(`queue_service: ${text}`);
+  process.exit(2);
+}
+
+function positive(name, text) {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!(value > 0 && Number.isFinite(value))) usageError(`--${name} is "${text}", not a number above 0`);
+  return value;
+}
+
+function parse() {
+  let values;
+  try {
+    const text = { type: 'string' };
+    const flag = { type: 'boolean', default: false };
+    ({ values } = parseArgs({
+      options: {
+        redis: text, name: text, output: text, jobs: text, seconds: text,
+        'max-memory-mb': { ...text, default: '256' },
+        concurrency: { ...text, default: '16' },
+        apart: flag, leak: flag, json: flag,
+      },
+    }));
+  } catch (error) {
+    usageError(error.message);
+  }
+  if (values.redis !== undefined && !URL.canParse(values.redis)) usageError(`--redis is "${values.redis}", not a URL`);
+  if (values.apart && values.redis === undefined) usageError('--apart needs --redis');
+  if (values.jobs !== undefined && values.seconds !== undefined) usageError('--jobs or --seconds, not both');
+  const jobs = positive('jobs', values.jobs);
+  return {
+    redis: values.redis,
+    name: values.name,
+    output: values.output,
+    jobs,
+    seconds: positive('seconds', values.seconds) ?? (jobs === undefined ? 10 : undefined),
+    maxMemoryMb: positive('max-memory-mb', values['max-memory-mb']),
+    concurrency: Math.ceil(positive('concurrency', values.concurrency)),
+    apart: values.apart ? ['image'] : [],
+    leaks: values.leak,
+    isJson: values.json,
+  };
+}
+
+function defined(values) {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+}
+
+async function main() {
+  const options = parse();
+  const stop = new AbortController();
+  const giveUp = new AbortController();
+  const onSignal = () => (stop.signal.aborted ? giveUp : stop).abort();
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  process.stdout.on('error', () => stop.abort()); // the reader has gone away
+  let trouble = '';
+  const onTrouble = (error) => {
+    if (error.message !== trouble) console.error(`queue_service: ${error.message}`);
+    trouble = error.message;
+  };
+  const service = new QueueService(defined(options));
+  service.on('redis:error', onTrouble);
+  let reporter = null;
+  try {
+    await service.open();
+    reporter = new Reporter(service, options);
+    await produce(service, options, stop.signal, onTrouble);
+    reporter.phase = 'finish';
+    const left = new Promise((resolve) => giveUp.signal.addEventListener('abort', resolve));
+    await Promise.race([service.drained(), left]);
+  } catch (error) {
+    console.error(`queue_service: ${error.name}: ${error.message}`);
+    process.exitCode = 1;
+  }
+  reporter?.end(process.exitCode === 1 ? 'failed' : null);
+  await service.close({ force: giveUp.signal.aborted || process.exitCode === 1 });
+}
+
+if (require.main === module) main();
+
+module.exports = { produce };

@@ -63,7 +63,84 @@ def setting(key: dict[str, Any]) -> Iterator[str]:
     yield ". ".join(told) + ".\n"
 
 
-PAGES = {"configuration.md": configuration}
+METRICS = """# Metrics
+
+{from_}
+
+What `/metrics` says, of `memguard exporter`, `serve()` and a mounted site, and with
+`metrics_text()` or `metricsText()` of the process itself: Prometheus text format
+0.0.4, or OpenMetrics 1.0.0 for a client that prefers it. `collect_metrics()` and
+`collectMetrics()` give the same as objects, the bridges put them into
+prometheus_client, prom-client and OpenTelemetry. `memguard rules` prints alerts on
+them, `memguard rules --grafana` a dashboard, `memguard exporter --list-metrics --json`
+this table.
+
+Labels of everything a process shows: `pid`, `program`, `runtime`. More of them stand in
+brackets. What is not known is left out: never 0, never NaN. How numbers are made stands
+in [metrics.h](../include/memguard/metrics.h).
+
+A metric is of Python and Node unless its last column names one of them; *exporter* is
+what only a look from outside can know.
+"""
+COMPATIBLE = """
+## Compatible
+
+The same numbers under names that programs had before.
+`collect_metrics(compatible=False)` and `collectMetrics({ compatible: false })` leave
+them out.
+
+"""
+HEAD = "| Name | Type | Unit | Meaning | Of |\n|---|---|---|---|---|\n"
+# tests/docs/test_metrics.py compares these with what processes show.
+ONLY = {
+    "Python": (
+        "memguard_gc_collected_objects_total",
+        "memguard_heap_objects",
+        "memory_heap_objects",
+    ),
+    "Node": (
+        "memguard_allocated_bytes_total",
+        "memguard_array_buffer_memory_bytes",
+        "memguard_external_memory_bytes",
+        "memguard_heap_limit_bytes",
+        "memory_total_alloc_bytes",
+    ),
+    "exporter": (
+        "memguard_process_ends_total",
+        "memguard_processes_omitted",
+        "memguard_service_alerts_total",
+        "memguard_service_gc_collections_total",
+        "memguard_service_gc_seconds_total",
+        "memguard_service_reclaim_freed_bytes_total",
+        "memguard_service_reclaim_rounds_total",
+    ),
+}
+
+
+def metric_rows() -> list[dict[str, str]]:
+    listing = subprocess.run(
+        [TOOL, "exporter", "--list-metrics", "--json"], capture_output=True, check=True
+    )
+    rows: list[dict[str, str]] = json.loads(listing.stdout)["metrics"]
+    return rows
+
+
+def metrics() -> Iterator[str]:
+    yield METRICS.format(from_=FROM)
+    for group, title in (
+        ("canonical", "\n## Canonical\n\n"),
+        ("compatible", COMPATIBLE),
+    ):
+        yield title
+        yield HEAD
+        for row in metric_rows():
+            if row["group"] == group:
+                only = "".join(who for who in ONLY if row["name"] in ONLY[who])
+                words = (f"`{row['name']}`", row["type"], row["unit"], row["help"])
+                yield f"| {' | '.join(words)} | {only} |\n"
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics}
 
 
 def main(words: list[str]) -> int:

@@ -94,9 +94,11 @@ typedef enum cli_exit {
   X(exporter, "exporter", "serve metrics, API and dashboard of all processes",  \
     "[--listen ADDRESS:PORT | --unix PATH]\n"                                   \
     "             [--token-file FILE] [--read-token] [--allow-remote]\n"        \
-    "             [--allow-host NAME]... [--ready-below PERCENT]",              \
+    "             [--allow-host NAME]... [--ready-below PERCENT]\n"            \
+    "             --list-metrics [--json]",                                     \
     "memguard exporter\n"                                                      \
-    "memguard exporter --listen 0.0.0.0:9479 --allow-remote --token-file FILE") \
+    "memguard exporter --listen 0.0.0.0:9479 --allow-remote --token-file FILE\n" \
+    "memguard exporter --list-metrics")                                        \
   X(rules, "rules", "print alerting rules for Prometheus, or a dashboard",     \
     "[--group NAME]... [--rss MB] [--label NAME=VALUE]...\n"                    \
     "             [--runbook URL]\n"                                            \

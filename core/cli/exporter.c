@@ -23,7 +23,7 @@ typedef struct exporter_options {
   const char *listen, *unix_path, *token_file;
   const char *host[MG_WEB_HOSTS];
   size_t hosts;
-  bool allow_remote, read_token;
+  bool allow_remote, read_token, is_list, is_json;
   double ready_below;
 } exporter_options;
 
@@ -46,6 +46,8 @@ static int exporter_take_option(exporter_options *o, int option, int argc,
     case 'r': o->allow_remote = true; return CLI_OK;
     case 'R': o->read_token = true; return CLI_OK;
     case 'a': return exporter_add_host(o, optarg);
+    case 'm': o->is_list = true; return CLI_OK;
+    case 'j': o->is_json = true; return CLI_OK;
     case 'b':
       return cli_number("--ready-below", optarg, 0, 1000, &o->ready_below)
                  ? CLI_OK
@@ -65,6 +67,8 @@ static int exporter_read_options(exporter_options *o, int argc, char **argv) {
       {"read-token", no_argument, NULL, 'R'},
       {"allow-host", required_argument, NULL, 'a'},
       {"ready-below", required_argument, NULL, 'b'},
+      {"list-metrics", no_argument, NULL, 'm'},
+      {"json", no_argument, NULL, 'j'},
       {"help", no_argument, NULL, 'h'},
       {NULL, 0, NULL, 0}};
   int option, code = CLI_OK;
@@ -76,6 +80,10 @@ static int exporter_read_options(exporter_options *o, int argc, char **argv) {
     code = exporter_take_option(o, option, argc, argv);
   if (code != CLI_OK) return code;
   if (optind < argc) return cli_usage("unexpected word \"%s\"", argv[optind]);
+  if (o->is_list || o->is_json)
+    return o->is_list && argc == 2 + o->is_json
+               ? CLI_OK
+               : cli_usage("--list-metrics goes alone, or with --json, which needs it");
   if (o->listen != NULL && o->unix_path != NULL)
     return cli_usage("--listen or --unix, not both");
   if (o->listen == NULL) o->listen = EXPORTER_LISTEN;
@@ -182,6 +190,7 @@ int cli_exporter(int argc, char **argv) {
   int stop_fd, listen_fd = -1, code = exporter_read_options(&options, argc, argv);
 
   if (code != CLI_OK) return code < 0 ? CLI_OK : code;
+  if (options.is_list) return exporter_list(options.is_json);
   /* Large answers go back to the system, each by itself. */
   mallopt(M_MMAP_THRESHOLD, EXPORTER_MMAP_BYTES);
   exporter_allow_files();

@@ -48,4 +48,7 @@ void exporter_init(exporter *e);
 /** Answers what is under way, before the server is closed. */
 void exporter_stop(exporter *e);
 
+/** exporter_list.c: prints the table of all metrics. @return an exit code. */
+int exporter_list(bool is_json);
+
 #endif

@@ -394,6 +394,8 @@ def test_wrong_words(tool: Tool, tmp_path: Path) -> None:
             (("--read-token",), 2, "--read-token needs a token: --token-file"),
             (("--allow-host", "a b"), 2, '"a b"'),
             (("--ready-below", "-1"), 2, '--ready-below "-1": a number from 0'),
+            (("--json",), 2, "--list-metrics goes alone, or with --json"),
+            (("--list-metrics", "--read-token"), 2, "--list-metrics goes alone"),
         ]:
             done = tool("exporter", *words)
             assert (done.code, done.out) == (code, ""), words

@@ -2363,15 +2363,16 @@ export interface WorkerGuardOptions {
   pauseAt?: number;
   /** Pressure at which they resume; default 0.9 of pauseAt. */
   resumeAt?: number;
-  /** Seconds; default 2. What could not be given back by then is in use. */
+  /** Seconds; default 2. */
   longestPause?: number;
 }
 
 /**
  * Has workers pause while memory is tight: no new jobs, those at work go on; the
- * service optimizes (reason "preventive"), every half second while pressure stays; then
- * they resume. After a pause in vain the next comes when pressure has grown by 0.04, or
- * ten longest pauses later. The service and the workers stay the program's to close.
+ * service optimizes (reason "preventive"), and they resume when pressure is at resumeAt
+ * or does not fall any more. After a pause that brought less than 0.04 of pressure the
+ * next comes when it has grown by as much, or ten longest pauses later. The service and
+ * the workers stay the program's to close.
  * @event paused { pressure }
  * @event resumed { pressure, durationMs }
  */
@@ -2385,7 +2386,7 @@ export class WorkerGuard extends EventEmitter {
   /** Counts since the start, times in ms. */
   getStats(): {
     pauses: number;
-    /** Of them, ended by longestPause. */
+    /** Of them, those that brought less than 0.04. */
     inVain: number;
     pausedMs: number;
     longestPauseMs: number;

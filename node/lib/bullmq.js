@@ -16,8 +16,10 @@ const START = path.join(__dirname, '../start.js');
 const LONGEST_PAUSE_S = 2;
 const RESUME_PART = 0.9; // of the pressure at which workers pause
 const LOOK_MS = 20;
-const RECLAIM_MS = 500; // between attempts while workers are paused
-const GROWTH = 0.04; // after a pause in vain: pressure to grow by before the next
+const STILL_MS = 150; // pressure that does not fall for so long after a reclaim stays
+const FALL = 0.01; // pressure
+const GAIN = 0.04; // a pause that brings less pressure than this was in vain; after it
+// pressure has to grow by as much before the next
 const VAIN_PAUSES = 10; // longest pauses for which that holds
 const SHARE = 0.25;
 
@@ -115,36 +117,39 @@ class WorkerGuard extends EventEmitter {
       for (const worker of this.#workers) this.#tell(worker, 'resume');
     }
     const durationMs = performance.now() - beganMs;
-    this.#note(left, durationMs);
+    this.#note(pressure, left, durationMs);
     emitSafely(this, 'resumed', { pressure: left, durationMs });
   }
 
-  #note(pressure, durationMs) {
+  #note(before, left, durationMs) {
     this.#stats.pausedMs += durationMs;
     this.#stats.longestPauseMs = Math.max(this.#stats.longestPauseMs, durationMs);
-    if (pressure <= this.#resumeAt || this.#isClosed) return;
+    if (left <= Math.max(this.#resumeAt, before - GAIN)) return;
     // What is left is in use: to wait for it again would only cost time.
     this.#stats.inVain++;
-    this.#vainAbove = pressure + GROWTH;
+    this.#vainAbove = left + GAIN;
     this.#vainUntil = performance.now() + VAIN_PAUSES * this.#longestMs;
   }
 
-  /** @returns the pressure at the end. */
+  /** Reclaims, then waits for jobs at work to end as long as that helps.
+   *  @returns the pressure at the end. */
   async #untilLower(endMs) {
-    let reclaimMs = 0;
-    for (;;) {
-      if (performance.now() >= reclaimMs) {
-        await this.#service.performOptimization('preventive');
-        reclaimMs = performance.now() + RECLAIM_MS;
-      }
-      if (this.#isClosed) return 0;
-      const pressure = this.#monitor.checkMemoryPressure();
-      if (pressure <= this.#resumeAt || performance.now() >= endMs) return pressure;
+    await this.#service.performOptimization('preventive');
+    let pressure = this.#monitor.checkMemoryPressure();
+    let lowest = pressure;
+    let stillMs = performance.now() + STILL_MS;
+    while (pressure > this.#resumeAt && performance.now() < Math.min(endMs, stillMs) && !this.#isClosed) {
       await new Promise((resolve) => {
         this.#wake = resolve;
         setTimeout(resolve, LOOK_MS);
       });
+      if (this.#isClosed) break;
+      pressure = this.#monitor.checkMemoryPressure();
+      if (pressure > lowest - FALL) continue;
+      lowest = pressure;
+      stillMs = performance.now() + STILL_MS;
     }
+    return pressure;
   }
 
   get isPaused() {

@@ -82,7 +82,7 @@ class VisitorSession {
   constructor(user, pages) {
     this.user = user;
     this.pages = Array.from({ length: pages }, (_, page) => `/page/${page}?user=${user}`);
-    this.seen = new Array(50).fill(pages);
+    this.seen = new Array(1000).fill(pages);
   }
 }
 

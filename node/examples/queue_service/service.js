@@ -24,7 +24,7 @@ class QueueService extends EventEmitter {
   #results;
   #connections = null; // the pool, with Redis
   #output = null; // the file, without
-  #outstanding = new Map(); // id to when it was accepted, in ms
+  #outstanding = new Map(); // id to { addedMs, isAccepted }
   #latency = createHistogram(); // of jobs, in microseconds
   #closing = null;
   #counts = { accepted: 0, done: 0, refused: 0, redisErrors: 0 };
@@ -101,25 +101,24 @@ class QueueService extends EventEmitter {
    *  @throws {TypeError} EKIND, EDATA, ELARGE; {Error} what the queue says. */
   async add(kind, data, { id = crypto.randomUUID() } = {}) {
     if (this.#closing !== null) throw Object.assign(new Error('the service is closed'), { code: 'ECLOSED' });
+    const job = this.#outstanding.get(id) ?? { addedMs: performance.now(), isAccepted: false };
     try {
       checkJob(kind, data);
-      const isKnown = this.#outstanding.has(id);
-      if (!isKnown) this.#outstanding.set(id, null);
+      this.#outstanding.set(id, job);
       await this.#queue.add({ id, kind, data });
-      if (!isKnown) this.#accept(id);
     } catch (error) {
       this.#counts.refused++;
-      if (this.#outstanding.get(id) === null) this.#outstanding.delete(id);
+      if (!job.isAccepted && this.#outstanding.get(id) === job) this.#outstanding.delete(id);
       throw error;
     }
+    if (!job.isAccepted) this.#accept(id, job);
     return id;
   }
 
-  // The job may be done before its acknowledgement is here.
-  #accept(id) {
+  #accept(id, job) {
+    job.isAccepted = true;
     this.#counts.accepted++;
-    if (this.#outstanding.has(id)) this.#outstanding.set(id, performance.now());
-    else this.#counts.done++;
+    if (!this.#outstanding.has(id)) this.#counts.done++; // before its acknowledgement was here
   }
 
   async #work(job) {
@@ -130,12 +129,11 @@ class QueueService extends EventEmitter {
   }
 
   #finish(id) {
-    const acceptedMs = this.#outstanding.get(id);
-    if (!this.#outstanding.delete(id)) return; // of another producer, or a second time
-    if (acceptedMs !== null) {
-      this.#counts.done++;
-      this.#latency.record(Math.max(1, Math.round(1000 * (performance.now() - acceptedMs))));
-    }
+    const job = this.#outstanding.get(id);
+    if (job === undefined) return; // of another producer, or a second time
+    this.#outstanding.delete(id);
+    if (job.isAccepted) this.#counts.done++;
+    this.#latency.record(Math.max(1, Math.round(1000 * (performance.now() - job.addedMs))));
     this.emit('job:done', id);
   }
 

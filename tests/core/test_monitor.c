@@ -114,6 +114,8 @@ static void test_level_and_pressure_events(void **state) {
   assert_true(mg_monitor_next_event(monitor, &event));
   assert_int_equal(event.kind, MG_EVENT_PRESSURE);
   assert_int_equal(event.sample.number, 2); /* the newer one took its place */
+  assert_true(mg_monitor_next_event(monitor, &event));
+  assert_int_equal(event.kind, MG_EVENT_ALERT);
   assert_false(mg_monitor_next_event(monitor, &event));
   mg_monitor_close(monitor);
 }

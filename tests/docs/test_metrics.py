@@ -18,6 +18,9 @@ import gc, json, memguard
 pool = memguard.ManagedConnectionPool(object)
 with memguard.ResourceManager() as manager, pool.connection():
     manager.memory_monitor.start_monitoring()
+    garbage = []
+    garbage.append(garbage)
+    del garbage
     gc.collect()
     manager.memory_monitor.collect_memory_stats()
     print(json.dumps([metric.name for metric in memguard.collect_metrics()]))

@@ -84,9 +84,12 @@ test('without the inspector bytes decide', async () => {
   const { stdout } = await run('leak_calls.js', ['buffer', '{}'], { flags: ['--inspect=0'] });
   const external = JSON.parse(stdout).find(({ signal }) => signal === 'external');
   expect(external.growth / external.calls).toBeGreaterThan(8000);
-  const { stdout: text } = await run('leak_calls.js', ['object', '{"iterations":4000}'], { flags: ['--inspect=0'] });
-  const [heap] = JSON.parse(text);
-  expect(heap.absent).toEqual({ types: 'a debugger has this process', sites: 'a debugger has this process' });
+  // With one thread Node 20 counts a page in one look and not in the next, always.
+  for (const more of [[], ['--single-threaded-gc']]) {
+    const { stdout: text } = await run('leak_calls.js', ['object', '{"iterations":4000}'], { flags: ['--inspect=0', ...more] });
+    const [heap] = JSON.parse(text);
+    expect(heap.absent).toEqual({ types: 'a debugger has this process', sites: 'a debugger has this process' });
+  }
 });
 
 describe('assertNoLeak', () => {

@@ -110,4 +110,4 @@ async function rejection(promise) {
   throw new Error('nothing was thrown');
 }
 
-module.exports = { MB, lastLine, makeGroup, rejection, removeTemporary, run, runJson, temporaryDirectory, thrown, until };
+module.exports = { MB, NO_DEADLOCK, lastLine, makeGroup, rejection, removeTemporary, run, runJson, temporaryDirectory, thrown, until };

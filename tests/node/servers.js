@@ -74,13 +74,14 @@ async function startAt(port, scheme, words) {
   return { port, url: `${scheme}://127.0.0.1:${port}`, stop };
 }
 
-/** @param options words of the command line, or (port) => words. */
-function startRedis(options = []) {
+/** @param options words of the command line, or (port) => words.
+ *  @param port of a server that was stopped and is to be there again. */
+function startRedis(options = [], port = undefined) {
   const words = (number, directory) => [
     'redis-server', '--bind', '127.0.0.1', '--port', String(number), '--save', '', '--appendonly', 'no',
     '--dir', directory, ...(typeof options === 'function' ? options(number) : options),
   ];
-  return start('redis', words);
+  return port === undefined ? start('redis', words) : startAt(port, 'redis', words);
 }
 
 function startNats() {

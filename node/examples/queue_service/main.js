@@ -3,11 +3,11 @@
 // queue_service - jobs of three kinds under memguard, for --jobs N or --seconds S.
 //
 //   node main.js [--redis URL] [--name NAME] [--apart] [--output FILE]
-//                [--jobs N | --seconds S] [--max-memory-mb M] [--concurrency N]
-//                [--leak] [--json]
+//                [--jobs N | --seconds S] [--rate N] [--max-memory-mb M]
+//                [--concurrency N] [--leak] [--json]
 //
 // Without --redis the queue is in this process. --apart gives images to a sandboxed
-// worker (needs Redis), --leak has one kind of job leak. SIGINT and SIGTERM end the
+// worker (needs Redis), --leak has one kind of job leak, --rate is of jobs per second. SIGINT and SIGTERM end the
 // intake, what was accepted is finished; a second signal leaves it in Redis. Exit
 // code: 0 done, 1 failed, 2 wrong usage.
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -20,12 +20,14 @@ const OUTSTANDING_JOBS = 400; // at most
 const RETRY_MS = 300;
 
 /** Adds jobs until all are in, the time is up, or `stop` is aborted. */
-async function produce(service, { jobs = Infinity, seconds = Infinity }, stop, onTrouble) {
-  const run = Date.now().toString(36);
-  const endsAt = Date.now() + seconds * 1000;
+async function produce(service, { jobs = Infinity, seconds = Infinity, rate = Infinity }, stop, onTrouble) {
+  const beganAt = Date.now();
+  const run = beganAt.toString(36);
+  const endsAt = beganAt + seconds * 1000;
   for (let number = 0; number < jobs && Date.now() < endsAt && !stop.aborted; number++) {
     const { kind, data } = jobOf(number);
-    while (service.outstanding >= OUTSTANDING_JOBS && !stop.aborted) await sleep(2);
+    const dueAt = beganAt + (1000 * number) / rate;
+    while ((service.outstanding >= OUTSTANDING_JOBS || Date.now() < dueAt) && !stop.aborted) await sleep(2);
     await addSurely(service, kind, data, `${run}-${number}`, stop, onTrouble);
   }
 }
@@ -62,7 +64,7 @@ function parse() {
     const flag = { type: 'boolean', default: false };
     ({ values } = parseArgs({
       options: {
-        redis: text, name: text, output: text, jobs: text, seconds: text,
+        redis: text, name: text, output: text, jobs: text, seconds: text, rate: text,
         'max-memory-mb': { ...text, default: '256' },
         concurrency: { ...text, default: '16' },
         apart: flag, leak: flag, json: flag,
@@ -81,6 +83,7 @@ function parse() {
     output: values.output,
     jobs,
     seconds: positive('seconds', values.seconds) ?? (jobs === undefined ? 10 : undefined),
+    rate: positive('rate', values.rate),
     maxMemoryMb: positive('max-memory-mb', values['max-memory-mb']),
     concurrency: Math.ceil(positive('concurrency', values.concurrency)),
     apart: values.apart ? ['image'] : [],

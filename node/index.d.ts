@@ -2369,7 +2369,7 @@ export interface WorkerGuardOptions {
 
 /**
  * Has workers pause while memory is tight: no new jobs, those at work go on; the
- * service optimizes (reason "preventive"), and they resume when pressure is at resumeAt
+ * service optimizes (reason "scheduled"), and they resume when pressure is at resumeAt
  * or does not fall any more. After a pause that brought less than 0.04 of pressure the
  * next comes when it has grown by as much, or ten longest pauses later. The service and
  * the workers stay the program's to close.

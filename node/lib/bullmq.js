@@ -134,7 +134,7 @@ class WorkerGuard extends EventEmitter {
   /** Reclaims, then waits for jobs at work to end as long as that helps.
    *  @returns the pressure at the end. */
   async #untilLower(endMs) {
-    await this.#service.performOptimization('preventive');
+    await this.#service.performOptimization('scheduled');
     let pressure = this.#monitor.checkMemoryPressure();
     let lowest = pressure;
     let stillMs = performance.now() + STILL_MS;

@@ -1,14 +1,17 @@
-"""Runs two hosts of memguard at once, under tight limits, and shows how they fare.
+"""Runs three hosts of memguard at once, under tight limits, and shows how they fare.
 
     packet pipeline   CPython: masks the payloads of live loopback packets
-    queue worker      Node: works through bursts of JSON orders
+    trading engine    CPython: trades on a market that a websocket server plays
+    queue service     Node: works off jobs; half-way, one of their handlers begins
+                      to leak
 
 Each reports once a second by a JSON line; this program draws them as a table, in
-place on a terminal. In the end it checks that every packet and every order that went
+place on a terminal, while `memguard exporter` serves the dashboard. In the end it
+says what memguard saw and did, and checks that every packet, trade and job that went
 in came out, that tshark reads the same packets before and after, and that no
 temporary file is left.
 
-Ctrl-C ends the demo at any moment: both hosts finish what they have begun, and the
+Ctrl-C ends the demo at any moment: all hosts finish what they have begun, and the
 report still comes. A second Ctrl-C skips the verification, a third kills.
 Exit code: 0 all well, 1 something was lost or failed, 2 wrong usage, 130 ended by
 Ctrl-C with all well.
@@ -29,10 +32,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+from demo_site import Site, SiteError
+
 EXAMPLES = Path(__file__).resolve().parent
 ROOT = EXAMPLES.parents[1]
 PIPELINE_MB = 48.0
-WORKER_MB = 144.0
+ENGINE_MB = 160.0
+QUEUE_MB = 128.0
+INSTRUMENTS = 10
+# A leak is no leak before minutes have shown it. Here they are this much shorter,
+# so that it is found in half of the demo.
+LEAK_MINUTES = 4.0  # memguard's shortest window
+LEAK_WINDOWS = 5.0  # that shall fit
+LEAK_SETTINGS = {"MEMGUARD_LEAK_COLLECT": "1s", "MEMGUARD_LEAK_MIN_GROWTH_MB": "1"}
+LEAK_BYTES = 20e6  # in all
+PAGE_BYTES = 80  # of one page of a session, which leaks
+SESSIONS = 0.1  # of all jobs
+TIERS = ("none", "suspect", "likely", "confirmed", "critical")
+LOOK_SECONDS = 1.0
 DRAW_SECONDS = 0.25
 END_SECONDS = 90.0  # what hosts may take to finish and verify
 KILL_SECONDS = 5.0
@@ -49,6 +66,7 @@ class Host:
         self.state: dict[str, Any] | None = None  # the latest line
         self.result: dict[str, Any] | None = None  # the last line, once it has come
         self.lines: list[dict[str, Any]] = []  # not yet shown
+        self.leak: dict[str, Any] | None = None  # the worst finding so far
         self._said = folder / f"{name.replace(' ', '-')}.stderr"
         with self._said.open("wb") as stderr:
             # A session of its own: Ctrl-C reaches the launcher alone.
@@ -103,8 +121,23 @@ class Host:
             with contextlib.suppress(ValueError):  # a line that a kill cut off
                 self.state = json.loads(line)
                 self.lines.append(self.state)
+                for finding in self.state["findings"]:
+                    self._note(finding)
                 if self.state["event"] == "end":
                     self.result = self.state
+
+    def _note(self, finding: dict[str, Any]) -> None:
+        """Keeps the worst, and what is named later."""
+
+        def rank(of: dict[str, Any]) -> tuple[bool, bool, int]:
+            return is_alarm(of), bool(of["culprits"]), TIERS.index(of["tier"])
+
+        if self.leak is None or rank(finding) >= rank(self.leak):
+            self.leak = finding
+
+
+def is_alarm(finding: dict[str, Any]) -> bool:
+    return finding["tier"] not in ("none", "suspect")
 
 
 # --- The table ----------------------------------------------------------------
@@ -199,6 +232,39 @@ class Screen:
 # --- The closing report -------------------------------------------------------
 
 
+def alert_text(alert: dict[str, Any]) -> str:
+    state = "firing" if alert["fires"] else "resolved"
+    return f"{alert['kind']} ({alert['severity']}, {state})"
+
+
+def recorded_facts(site: Site, row: dict[str, Any]) -> dict[str, str]:
+    """What memguard recorded of a host: a row of the exporter's."""
+    # A part of another collection is no pause of its own to be counted.
+    longest = max((kind["max_ms"] for kind in row["gc"].values()), default=0.0)
+    rounds, freed = row["rounds"], row["freed_bytes"] / MIB
+    alerts = site.alerts(row["pid"])
+    resolved = sum(not alert["fires"] for alert in alerts)
+    told = f"{len(alerts)} fired, {resolved} resolved"
+    if alerts:
+        told += ": " + ", ".join(alert_text(alert) for alert in alerts)
+    return {
+        "reclaim": f"{rounds} rounds gave back {freed:.1f} MB, measured"
+        if rounds
+        else "no round was needed",
+        "pauses": f"longest {longest or 0.0:.1f} ms of collections",
+        "alerts": told,
+    }
+
+
+def leak_text(leak: dict[str, Any] | None) -> str:
+    if leak is None:
+        return "none"
+    if not is_alarm(leak):
+        return f"none ({leak['signal']} was suspected for a while)"
+    culprits = ", ".join(leak["culprits"][:3]) or "culprit not known yet"
+    return f"{leak['tier']} ({leak['signal']}): {culprits}"
+
+
 def print_host(host: Host, unit: str, extra: dict[str, str]) -> None:
     result = host.result or host.state
     print(f"\n{host.name}", end="")
@@ -213,10 +279,9 @@ def print_host(host: Host, unit: str, extra: dict[str, str]) -> None:
         "memory": f"peak {result['peak_bytes'] / MIB:.1f} MB RSS, "
         f"limit {result['limit_mb']:g} MB",
         "levels": f"entered: {', '.join(seen)}" if seen else "normal all the time",
-        "flushes": f"{result['flushes']:,} buffers, {result['pressure_flushes']:,} of "
-        "them under pressure",
         "GC": f"{result['collections']:,} collections",
         **extra,
+        "leak": leak_text(host.leak),
     }
     for name, text in rows.items():
         print(f"  {name:<10}{text}")
@@ -227,8 +292,10 @@ def pipeline_facts(host: Host, was_verified: bool) -> dict[str, str]:
         return {}
     result = host.result
     facts = {
+        "flushes": f"{result['flushes']:,} buffers, {result['pressure_flushes']:,} of "
+        "them under pressure",
         "capture": f"{', '.join(result['methods']) or 'none'}; {result['files']} "
-        f"rounds, {result['dropped']} packets dropped by the kernel"
+        f"rounds, {result['dropped']} packets dropped by the kernel",
     }
     if result["verified"] is not None:
         facts["tshark"] = f"reads the same {result['verified']:,} packets in both"
@@ -239,24 +306,64 @@ def pipeline_facts(host: Host, was_verified: bool) -> dict[str, str]:
     return facts
 
 
+def engine_facts(host: Host) -> dict[str, str]:
+    if host.result is None:
+        return {}
+    result = host.result
+    return {
+        "market": f"{result['candles']:,} candles, {result['fills']:,} orders filled",
+        "tuning": f"profile {result['tuning']}",
+    }
+
+
+def queue_facts(host: Host) -> dict[str, str]:
+    if host.result is None:
+        return {}
+    result = host.result
+    return {
+        "workers": f"paused {result['pauses']} times, {result['paused_ms']:,} ms in all",
+        "latency": f"{result['p50_ms']:.0f} ms for half of the jobs, "
+        f"{result['p99_ms']:.0f} ms for 99 %",
+    }
+
+
 def results_problems(path: Path, accepted: int) -> list[str]:
-    """Reads the worker's output again: each order must have one result."""
+    """Reads the service's output again: each job must have one result."""
     seen = bytearray(accepted)
     count = 0
     with path.open(encoding="utf-8") as file:
         for count, line in enumerate(file, 1):
-            number = json.loads(line)["id"]
+            number = int(json.loads(line)["id"].rpartition("-")[2])
             if number >= accepted or seen[number]:
-                return [f"result {count}: order {number} is unknown or a duplicate"]
+                return [f"result {count}: job {number} is unknown or a duplicate"]
             seen[number] = 1
-    return [] if count == accepted else [f"{accepted} orders, but {count} results"]
+    return [] if count == accepted else [f"{accepted} jobs, but {count} results"]
+
+
+class Leak:
+    """How the queue service leaks, so that it is found while the demo lasts."""
+
+    def __init__(self, seconds: float, job_rate: float) -> None:
+        self.after = seconds / 2
+        window = self.after / LEAK_WINDOWS
+        self.time_scale = max(1, round(LEAK_MINUTES * 60 / window))
+        pages = LEAK_BYTES / PAGE_BYTES / (SESSIONS * job_rate * self.after)
+        self.pages = min(1000, max(1, round(pages)))
+
+    def arguments(self) -> list[str]:
+        return ["--leak-after", str(self.after), "--pages", str(self.pages)]
+
+    def environment(self) -> dict[str, str]:
+        return {"MEMGUARD_LEAK_TIME_SCALE": str(self.time_scale), **LEAK_SETTINGS}
 
 
 # --- Running it ---------------------------------------------------------------
 
 
 class Demo:
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+    def __init__(
+        self, options: argparse.Namespace, folder: Path, segments: Path
+    ) -> None:
         self.options = options
         self.interrupts = 0
         self.is_stopping = False
@@ -269,19 +376,31 @@ class Demo:
         self.packets = output / "masked.pcap"
         self.results = output / "results.ndjson"
         self.can_verify = shutil.which("tshark") is not None
+        self.segments = segments
+        self.site: Site | None = None
+        self.leak = Leak(options.seconds, options.job_rate)
         common = ["--json", "--seconds", str(options.seconds)]
         pipeline = [
             sys.executable, str(EXAMPLES / "packet_pipeline"), *common, "--output",
             str(self.packets), "--max-memory-mb", str(PIPELINE_MB), "--capture",
             options.capture, *["--verify"] * self.can_verify,
         ]  # fmt: skip
-        worker = [
+        engine = [
+            sys.executable, str(EXAMPLES / "trading"), *common, "--rate",
+            str(options.trade_rate), "--instruments", str(INSTRUMENTS),
+            "--max-memory-mb", str(ENGINE_MB),
+        ]  # fmt: skip
+        queue = [
             find_node(self.options.node),
-            str(ROOT / "node/examples/queue_worker.js"),
-            *common, "--output", str(self.results), "--max-memory-mb", str(WORKER_MB),
+            str(ROOT / "node/examples/queue_service/main.js"),
+            *common, "--output", str(self.results), "--max-memory-mb", str(QUEUE_MB),
+            "--rate", str(options.job_rate), *self.leak.arguments(),
         ]  # fmt: skip
         self.folder = folder
-        self.commands = {"packet pipeline": pipeline, "queue worker": worker}
+        self.commands = {
+            "packet pipeline": pipeline, "trading engine": engine,
+            "queue service": queue,
+        }  # fmt: skip
         self.hosts: list[Host] = []
 
     def interrupt(self, *_: object) -> None:
@@ -289,11 +408,31 @@ class Demo:
         self.stop()
 
     def start(self) -> None:
+        """Raises SiteError."""
+        self.results.unlink(missing_ok=True)  # of an earlier demo
+        self.site = Site(self.segments)
+        self._introduce(self.site.url)
+        shared = {"TMPDIR": str(self.scratch), "MEMGUARD_DIR": str(self.segments)}
         for name, command in self.commands.items():
-            host = Host(name, command, self.folder, TMPDIR=str(self.scratch))
+            own = self.leak.environment() if name == "queue service" else {}
+            host = Host(name, command, self.folder, **shared, **own)
             self.hosts.append(host)
         if self.interrupts:  # while they were started
             self.stop()
+
+    def _introduce(self, url: str) -> None:
+        print(f"dashboard  {url}")
+        if os.environ.get("MEMGUARD_WEB_TOKEN"):
+            print("           its buttons ask for your $MEMGUARD_WEB_TOKEN")
+        else:
+            print("           shows all; for its buttons start the demo with a token:")
+            print("           MEMGUARD_WEB_TOKEN=any-16-letters-or-more ./dev demo")
+        print(
+            f"leak       the queue service leaks from second {self.leak.after:g} on; its "
+            f"leak detector\n           runs {self.leak.time_scale} times faster than in "
+            "service (leak.time_scale)\n",
+            flush=True,
+        )
 
     def stop(self) -> None:
         self.is_stopping = True
@@ -304,15 +443,25 @@ class Demo:
         for host in self.hosts:
             host.kill()
 
+    def close(self) -> None:
+        self.kill()
+        if self.site is not None:
+            self.site.close()
+
     def watch(self) -> None:
-        """Shows the hosts until both have ended, by themselves or by force."""
+        """Shows the hosts until all have ended, by themselves or by force."""
         screen = Screen(self.hosts, self.options.seconds)
         deadline = time.monotonic() + self.options.seconds + END_SECONDS
+        next_look = 0.0
         while any(host.is_running for host in self.hosts):
             time.sleep(DRAW_SECONDS)
             screen.show()
+            if self.site is not None and time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOOK_SECONDS
+                with contextlib.suppress(SiteError):  # told in the report
+                    self.site.look()
             has_failed = any(host.process.poll() for host in self.hosts)
-            if has_failed and not self.is_stopping:  # the other one may end, too
+            if has_failed and not self.is_stopping:  # the others may end, too
                 self.stop()
             if time.monotonic() > deadline or self.interrupts > 2:
                 self.kill()
@@ -320,15 +469,28 @@ class Demo:
 
     def report(self) -> list[str]:
         """Prints how the hosts fared. Returns what went wrong."""
-        pipeline, worker = self.hosts
-        print_host(pipeline, "packets", pipeline_facts(pipeline, self.can_verify))
-        pauses = worker.result["pauses"] if worker.result else 0
-        print_host(worker, "orders", {"intake": f"paused {pauses} times"})
+        pipeline, engine, queue = self.hosts
         problems = []
+        recorded = {}
+        try:
+            assert self.site is not None
+            rows = self.site.look()
+            for host in self.hosts:
+                if host.process.pid in rows:
+                    row = rows[host.process.pid]
+                    recorded[host] = recorded_facts(self.site, row)
+        except SiteError as error:
+            problems.append(str(error))
+        for host, unit, extra in (
+            (pipeline, "packets", pipeline_facts(pipeline, self.can_verify)),
+            (engine, "trades", engine_facts(engine)),
+            (queue, "jobs", queue_facts(queue)),
+        ):
+            print_host(host, unit, {**extra, **recorded.get(host, {})})
         for host in self.hosts:
             found = host.problems(was_interrupted=self.interrupts > 0)
-            if host is worker and worker.result and not found:
-                found = results_problems(self.results, worker.result["in"])
+            if host is queue and queue.result and not found:
+                found = results_problems(self.results, queue.result["in"])
             problems += [f"{host.name}: {problem}" for problem in found]
         kept = {self.packets, self.results}
         left = [*self.scratch.iterdir()]
@@ -336,6 +498,16 @@ class Demo:
         if not self.options.keep:  # a folder of the user's may hold anything
             problems += [f"left behind: {path.name}" for path in left]
         return problems
+
+
+def segment_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Of the demo's own, in memory where that is to be had: what other programs
+    publish is not shown, and nothing is left."""
+    memory = "/dev/shm"
+    where = memory if os.access(memory, os.W_OK) else None
+    return tempfile.TemporaryDirectory(
+        prefix="memguard-demo-", dir=where, ignore_cleanup_errors=True
+    )
 
 
 def find_node(name: str) -> str:
@@ -358,19 +530,32 @@ def parse() -> argparse.Namespace:
         "--capture", choices=["auto", "dumpcap", "libpcap", "sockets"], default="auto",
         help="how the packets are captured (auto: the first that is permitted)",
     )  # fmt: skip
+    parser.add_argument(
+        "--job-rate", type=float, default=500.0, help="jobs a second (500)"
+    )
+    parser.add_argument(
+        "--trade-rate", type=float, default=1000.0, help="trades a second (1000)"
+    )
     parser.add_argument("--node", default="node", help="the Node to run (node)")
     options = parser.parse_args()
-    if not 0 < options.seconds < math.inf:
-        parser.error(f"--seconds is {options.seconds:g}, not a number above 0")
+    for name in ("seconds", "job_rate", "trade_rate"):
+        value = getattr(options, name)
+        if not 0 < value < math.inf:
+            option = name.replace("_", "-")
+            parser.error(f"--{option} is {value:g}, not a number above 0")
     return options
 
 
 def main() -> int:
     options = parse()
-    with tempfile.TemporaryDirectory(
-        prefix="memguard-demo-", ignore_cleanup_errors=True
-    ) as name:
-        demo = Demo(options, Path(name))
+    with contextlib.ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(
+            prefix="memguard-demo-", ignore_cleanup_errors=True
+        )
+        folder = Path(stack.enter_context(temporary))
+        segments = Path(stack.enter_context(segment_folder()))
+        demo = Demo(options, folder, segments)
+        stack.callback(demo.close)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, demo.interrupt)
         try:
@@ -380,6 +565,8 @@ def main() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             demo.interrupt()
             demo.watch()
+        except SiteError as error:
+            sys.exit(f"demo: {error}")
         finally:
             demo.kill()
         problems = demo.report()

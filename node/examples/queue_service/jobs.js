@@ -30,10 +30,11 @@ function checkJob(kind, data) {
   if (bytes > PAYLOAD_BYTES) throw refusal('ELARGE', `data is of ${bytes} bytes, allowed: ${PAYLOAD_BYTES}`);
 }
 
-/** Job number `id` of a producer: an order mostly, images and sessions between. */
-function jobOf(id) {
+/** Job number `id` of a producer: an order mostly, images and sessions between.
+ *  @param pages of each session; without it 1 to 5 */
+function jobOf(id, { pages = 1 + (id % 5) } = {}) {
   if (id % 10 === 3) return { kind: 'image', data: { seed: id, width: 64 + (id % 64), height: 64 } };
-  if (id % 10 === 6) return { kind: 'session', data: { user: `user-${id}`, pages: 1 + (id % 5) } };
+  if (id % 10 === 6) return { kind: 'session', data: { user: `user-${id}`, pages } };
   return { kind: 'order', data: { text: orderText(id) } };
 }
 

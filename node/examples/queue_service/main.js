@@ -3,11 +3,12 @@
 // queue_service - jobs of three kinds under memguard, for --jobs N or --seconds S.
 //
 //   node main.js [--redis URL] [--name NAME] [--apart] [--output FILE]
-//                [--jobs N | --seconds S] [--rate N] [--max-memory-mb M]
-//                [--concurrency N] [--leak] [--json]
+//                [--jobs N | --seconds S] [--max-memory-mb M] [--concurrency N]
+//                [--rate JOBS_PER_S] [--pages N] [--leak | --leak-after S] [--json]
 //
 // Without --redis the queue is in this process. --apart gives images to a sandboxed
-// worker (needs Redis), --leak has one kind of job leak, --rate is of jobs per second. SIGINT and SIGTERM end the
+// worker (needs Redis), --leak has one kind of job leak, --leak-after that much later.
+// --pages is the size of that kind's jobs. SIGINT and SIGTERM end the
 // intake, what was accepted is finished; a second signal leaves it in Redis. Exit
 // code: 0 done, 1 failed, 2 wrong usage.
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -20,13 +21,15 @@ const OUTSTANDING_JOBS = 400; // at most
 const RETRY_MS = 300;
 
 /** Adds jobs until all are in, the time is up, or `stop` is aborted. */
-async function produce(service, { jobs = Infinity, seconds = Infinity, rate = Infinity }, stop, onTrouble) {
-  const beganAt = Date.now();
-  const run = beganAt.toString(36);
-  const endsAt = beganAt + seconds * 1000;
+async function produce(service, options, stop, onTrouble) {
+  const { jobs = Infinity, seconds = Infinity, rate = Infinity, leakAfter = Infinity } = options;
+  const run = Date.now().toString(36);
+  const began = Date.now();
+  const endsAt = began + seconds * 1000;
   for (let number = 0; number < jobs && Date.now() < endsAt && !stop.aborted; number++) {
-    const { kind, data } = jobOf(number);
-    const dueAt = beganAt + (1000 * number) / rate;
+    if (Date.now() - began >= leakAfter * 1000) service.setLeaking(true);
+    const { kind, data } = jobOf(number, options);
+    const dueAt = Math.min(endsAt, began + (1000 * number) / rate);
     while ((service.outstanding >= OUTSTANDING_JOBS || Date.now() < dueAt) && !stop.aborted) await sleep(2);
     await addSurely(service, kind, data, `${run}-${number}`, stop, onTrouble);
   }
@@ -64,7 +67,8 @@ function parse() {
     const flag = { type: 'boolean', default: false };
     ({ values } = parseArgs({
       options: {
-        redis: text, name: text, output: text, jobs: text, seconds: text, rate: text,
+        redis: text, name: text, output: text, jobs: text, seconds: text,
+        rate: text, pages: text, 'leak-after': text,
         'max-memory-mb': { ...text, default: '256' },
         concurrency: { ...text, default: '16' },
         apart: flag, leak: flag, json: flag,
@@ -82,6 +86,9 @@ function parse() {
     name: values.name,
     output: values.output,
     jobs,
+    rate: positive('rate', values.rate),
+    pages: values.pages === undefined ? undefined : Math.ceil(positive('pages', values.pages)),
+    leakAfter: positive('leak-after', values['leak-after']),
     seconds: positive('seconds', values.seconds) ?? (jobs === undefined ? 10 : undefined),
     rate: positive('rate', values.rate),
     maxMemoryMb: positive('max-memory-mb', values['max-memory-mb']),

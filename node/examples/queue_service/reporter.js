@@ -81,6 +81,7 @@ class Reporter {
       p99_ms: stats.p99Ms,
       levels: this.#levels,
       leaks: this.service.leaks,
+      findings: this.service.findings,
       in: stats.accepted,
       done: stats.done,
       refused: stats.refused,

@@ -147,6 +147,11 @@ class QueueService extends EventEmitter {
     while (this.#outstanding.size > 0) await once(this, 'job:done');
   }
 
+  /** Whether the handler that leaks does so, from the next job on. */
+  setLeaking(leaks) {
+    this.#options.leaks = leaks;
+  }
+
   pause() {
     for (const worker of this.#queue.workers) worker.pause(true);
   }
@@ -163,6 +168,13 @@ class QueueService extends EventEmitter {
 
   get leaks() {
     return [...this.#leaks];
+  }
+
+  /** What the detector finds now. */
+  get findings() {
+    return this.#manager.leakDetector.findings.map(({ signal, tier, culprits }) => ({
+      signal, tier, culprits: culprits.map(({ name }) => name),
+    }));
   }
 
   getStats() {

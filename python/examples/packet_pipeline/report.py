@@ -108,6 +108,14 @@ class Reporter:
             "flushes": sum(stage.flushes for stage in stages),
             "pressure_flushes": sum(stage.pressure_flushes for stage in stages),
             "levels": self._seen_levels,
+            "findings": [
+                {
+                    "signal": f.signal,
+                    "tier": f.tier,
+                    "culprits": [c.name for c in f.culprits],
+                }
+                for f in self._pipeline.leaks.findings
+            ],
             "in": self._pipeline.read.packets,
             "done": self._pipeline.write.packets,
         }

@@ -39,10 +39,10 @@ class Feed:
         ]  # fmt: skip
 
     def __enter__(self) -> str:
-        # A session of its own: Ctrl-C reaches the engine alone, which ends it.
+        # A group of its own: Ctrl-C reaches the engine alone, which ends it.
         self._process = subprocess.Popen(
             self._command, cwd=PACKAGE_ROOT, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, text=True, process_group=0,
         )  # fmt: skip
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -163,6 +163,14 @@ class Host:
             "flushes": 0,
             "pressure_flushes": 0,
             "levels": self.levels,
+            "findings": [
+                {
+                    "signal": f.signal,
+                    "tier": f.tier,
+                    "culprits": [c.name for c in f.culprits],
+                }
+                for f in guard.manager.leak_detector.findings
+            ],
             "in": session.received - engine.duplicates,
             "done": engine.trades,
             "tuning": f"{tuning['profile']} ({tuning['state']})",

@@ -123,3 +123,25 @@ def test_references_are_current() -> None:
     """`python docs/generate.py` writes them anew."""
     script = ROOT / "docs" / "generate.py"
     run([sys.executable, str(script), "--check"], ROOT)
+
+
+def test_the_chinese_page_is_the_english_one() -> None:
+    """Titles apart, and what a block says to people: comments, texts it prints."""
+
+    def bare(page: str) -> list[tuple[str, str]]:
+        return [
+            (block.language, re.sub(r"(#|//) .*|'[^'\n]*[^\x00-\x7f]+'", "", block.text))
+            for block in blocks(ROOT / page)
+        ]
+
+    english, chinese = bare("README.md"), bare("README.zh.md")
+    assert len(english) == 6
+    assert [language for language, _ in chinese] == [one for one, _ in english]
+    for ours, theirs in zip(english, chinese, strict=True):
+        told = re.sub(r" 'rows written'", " ", ours[1])
+        assert re.sub(r" +\n", "\n", theirs[1]) == re.sub(r" +\n", "\n", told)
+    links = [
+        re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8"))[1:]
+        for page in ("README.md", "README.zh.md")
+    ]
+    assert sorted(links[0]) == sorted(links[1])

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ class Run:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
         self.log = log or folder / "output.txt"
+        self.other_segments = set(Path("/dev/shm").glob("memguard-demo-*"))
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, str(DEMO), *arguments], stdout=output,
@@ -67,9 +69,24 @@ class Run:
                     found.append((folder / "cmdline").read_text())
         return found
 
+    def ask(self, target: str) -> Any:
+        """What the demo's exporter answers."""
+        found = re.search(r"dashboard +(http://\S+)/", self.text())
+        assert found, self.text()
+        with urllib.request.urlopen(found[1] + target, timeout=SECONDS) as answer:
+            return json.load(answer)
+
+    def is_exporter(self, folder: Path) -> bool:
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes()
+            return words[1:2] == [b"exporter"] and self.mark.encode() in environment
+        return False
+
     def assert_nothing_left(self) -> None:
         assert self.processes() == []
         assert os.listdir(self.temporary) == []
+        assert set(Path("/dev/shm").glob("memguard-demo-*")) <= self.other_segments
 
     def end(self) -> None:
         """Whatever a test left running."""
@@ -105,7 +122,8 @@ def test_from_start_to_report(start: type[Run], tmp_path: Path) -> None:
     code, text = run.wait()
     assert code == 0, text
     assert re.search(r"^ +[\d.]+  packet pipeline +\d+ +CPython 3\.\d+", text, re.M)
-    assert re.search(r"^ +[\d.]+  queue worker +\d+ +Node \d+\.", text, re.M)
+    assert re.search(r"^ +[\d.]+  trading engine +\d+ +CPython 3\.\d+", text, re.M)
+    assert re.search(r"^ +[\d.]+  queue service +\d+ +Node \d+\.", text, re.M)
 
     packets_in, packets_out = numbers(r"packets +([\d,]+) in = ([\d,]+) out", text)
     assert packets_in == packets_out > 1000
@@ -116,28 +134,42 @@ def test_from_start_to_report(start: type[Run], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == packets_in
 
-    orders_in, orders_out = numbers(r"orders +([\d,]+) in = ([\d,]+) out", text)
-    assert orders_in == orders_out > 1000
+    trades_in, trades_out = numbers(r"trades +([\d,]+) in = ([\d,]+) out", text)
+    assert trades_in == trades_out > 100
+    jobs_in, jobs_out = numbers(r"jobs +([\d,]+) in = ([\d,]+) out", text)
+    assert jobs_in == jobs_out > 100
     with (kept / "results.ndjson").open() as file:
-        ids = sorted(json.loads(line)["id"] for line in file)
-    assert ids == list(range(orders_in))
+        ids = sorted(int(json.loads(line)["id"].split("-")[1]) for line in file)
+    assert ids == list(range(jobs_in))
 
     # How far six seconds fill memory depends on the machine's speed (that pressure
     # flushes is proven by each host's own tests). What is said must fit together.
     peaks = re.findall(r"peak ([\d.]+) MB RSS, limit (\d+) MB\n +levels +(.*)", text)
-    assert len(peaks) == 2
+    assert len(peaks) == 3
     for peak, limit, levels in peaks:
         if float(peak) > 0.9 * float(limit):
             assert re.search(r"(?:elevated|high|critical) \d+x", levels), text
     under_pressure = re.findall(r"buffers, ([\d,]+) of them under pressure", text)
-    assert len(under_pressure) == 2
+    assert len(under_pressure) == 1
+    # What memguard recorded, of each host.
+    assert len(re.findall(r"^  reclaim +(?:no round|\d+ rounds gave)", text, re.M)) == 3
+    assert len(re.findall(r"^  pauses +longest [\d.]+ ms", text, re.M)) == 3
+    assert len(re.findall(r"^  alerts +\d+ fired, \d+ resolved", text, re.M)) == 3
+    assert len(re.findall(r"^  leak +\w+", text, re.M)) == 3
     assert text.endswith(ALL_WELL)
     assert sorted(os.listdir(kept)) == ["masked.pcap", "results.ndjson"]
     run.assert_nothing_left()
 
 
 @pytest.mark.parametrize(
-    "moment", [r"^ +\S+  host", r"queue worker +\d", r"[1-9],\d{3} [#-]+ rest"]
+    "moment",
+    [
+        r"^dashboard +http",
+        r"^ +\S+  host",
+        r"trading engine +\d",
+        r"queue service +\d",
+        r"[1-9],\d{3} [#-]+ rest",
+    ],
 )
 def test_ctrl_c_at_any_moment(start: type[Run], moment: str) -> None:
     run = start("--seconds", "60")
@@ -146,9 +178,70 @@ def test_ctrl_c_at_any_moment(start: type[Run], moment: str) -> None:
     code, text = run.wait()
     assert code == 130, text
     assert "\npacket pipeline" in text
-    assert "\nqueue worker" in text
+    assert "\ntrading engine" in text
+    assert "\nqueue service" in text
     assert " but " not in text
     assert text.endswith(ALL_WELL)
+    run.assert_nothing_left()
+
+
+def test_the_exporter_shows_all_hosts(start: type[Run]) -> None:
+    run = start("--seconds", "60")
+    run.wait_for(r"packet pipeline +\d[\s\S]*trading engine +\d")
+    run.wait_for(r"queue service +\d")
+    text = run.text()
+    assert text.startswith("dashboard  http://127.0.0.1:")
+    pids = {
+        numbers(rf"{name} +(\d+)", text)[0]
+        for name in ("packet pipeline", "trading engine", "queue service")
+    }
+    deadline = time.monotonic() + SECONDS
+    while not pids <= {row["pid"] for row in rows(run)}:
+        assert time.monotonic() < deadline, rows(run)
+        time.sleep(0.1)
+    shown = [row for row in rows(run) if row["pid"] in pids]
+    assert sorted(row["runtime"] for row in shown) == ["node", "python", "python"]
+    assert sorted(row["limit_bytes"] >> 20 for row in shown) == [48, 160, 192]
+    run.process.send_signal(signal.SIGINT)
+    code, text = run.wait()
+    assert code == 130, text
+    run.assert_nothing_left()
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run.ask("/api/v1/processes")["processes"]
+    return found
+
+
+def test_the_leak_is_named(start: type[Run]) -> None:
+    """Runs until the exporter shows it, then the report says the same."""
+    run = start("--seconds", "40", "--capture", "sockets")
+    run.wait_for(r"queue service +\d")
+    assert "leaks from second 20 on" in run.text()
+    code, text = run.wait()
+    assert code == 0, text
+    _, _, queue = text.rpartition("\nqueue service (Node")
+    found = re.search(r"leak +(\w+) \(\w+\): (.*)", queue)
+    assert found, text
+    assert found[1] in ("likely", "confirmed", "critical")
+    assert "VisitorSession" in found[2]
+    run.assert_nothing_left()
+
+
+def test_an_exporter_that_is_killed_is_told(start: type[Run]) -> None:
+    run = start("--seconds", "3", "--capture", "sockets")
+    run.wait_for(r"queue service +\d")
+    (exporter,) = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if run.is_exporter(folder)
+    ]
+    os.kill(exporter, signal.SIGKILL)
+    code, text = run.wait()
+    assert code == 1
+    assert "FAILED: the exporter does not answer" in text
+    trades_in, trades_out = numbers(r"trades +([\d,]+) in = ([\d,]+) out", text)
+    assert trades_in == trades_out
     run.assert_nothing_left()
 
 
@@ -166,7 +259,7 @@ def test_a_host_that_fails_is_told_and_ends_the_other(start: type[Run]) -> None:
     run = start("--seconds", "60", "--node", "/bin/false")
     code, text = run.wait()
     assert code == 1
-    assert "FAILED: queue worker: ended without a result (exit 1)" in text
+    assert "FAILED: queue service: ended without a result (exit 1)" in text
     packets_in, packets_out = numbers(r"packets +([\d,]+) in = ([\d,]+) out", text)
     assert packets_in == packets_out
     run.assert_nothing_left()
@@ -175,7 +268,7 @@ def test_a_host_that_fails_is_told_and_ends_the_other(start: type[Run]) -> None:
 @pytest.mark.parametrize(
     ("name", "moment"),
     [
-        ("queue worker", r"queue worker .* [1-9][\d,]* [#-]+ \w+ *$"),
+        ("queue service", r"queue service .* [1-9][\d,]* [#-]+ \w+ *$"),
         ("packet pipeline", r"packet pipeline .* capture *$"),
     ],
 )
@@ -208,7 +301,7 @@ def test_a_third_ctrl_c_kills(start: type[Run]) -> None:
 
 def test_hosts_end_by_themselves_when_the_demo_is_killed(start: type[Run]) -> None:
     run = start("--seconds", "60")
-    run.wait_for(r"queue worker +\d")
+    run.wait_for(r"queue service +\d")
     run.process.kill()
     run.process.wait()
     deadline = time.monotonic() + SECONDS
@@ -245,7 +338,7 @@ def test_on_a_terminal_the_table_is_drawn_in_place(tmp_path: Path) -> None:
     _, status = os.waitpid(child, 0)
     text = shown.decode()
     assert os.waitstatus_to_exitcode(status) == 0, text
-    assert text.count("\x1b[4F") > 3  # back up over the four lines of the table
+    assert text.count("\x1b[5F") > 3  # back up over the five lines of the table
     assert text.count("ok: everything that went in came out") == 1
     assert os.listdir(tmp_path) == []
 

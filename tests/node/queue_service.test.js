@@ -117,7 +117,7 @@ describe.each(HOSTS)('%s', (_name, where, results) => {
 
 test('the handler that leaks is named', async () => {
   const env = { MEMGUARD_LEAK_TIME_SCALE: '80', MEMGUARD_LEAK_COLLECT: '10s' };
-  const child = start(['--seconds', '140', '--leak', '--max-memory-mb', '4000', '--json'], env);
+  const child = start(['--seconds', '140', '--rate', '300', '--leak', '--max-memory-mb', '1000', '--json'], env);
   await until(() => child.said.includes('heap: VisitorSession'), 130);
   child.kill('SIGTERM');
   const { code, end } = await child.ended;

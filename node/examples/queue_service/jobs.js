@@ -83,7 +83,7 @@ class VisitorSession {
   constructor(user, pages) {
     this.user = user;
     this.pages = Array.from({ length: pages }, (_, page) => `/page/${page}?user=${user}`);
-    this.seen = new Array(1000).fill(pages);
+    this.seen = new Array(5000).fill(pages);
   }
 }
 

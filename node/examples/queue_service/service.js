@@ -64,9 +64,9 @@ class QueueService extends EventEmitter {
     this.#memory.start();
     this.#guard = bullmq.guardWorkers(this.#queue.workers, this.#memory);
     for (const name of ['paused', 'resumed']) this.#guard.on(name, (event) => this.emit(name, event));
-    this.#manager.leakDetector.on('leak:warning', ({ signal, culprits }) => {
-      for (const { name } of culprits) this.#leaks.add(`${signal}: ${name}`);
-    });
+    for (const name of ['leak:warning', 'leak:critical']) {
+      this.#manager.leakDetector.on(name, (finding) => this.#noteLeak(finding));
+    }
     return this;
   }
 
@@ -87,6 +87,10 @@ class QueueService extends EventEmitter {
     const onDone = (id) => this.#finish(id);
     this.#queue = new RedisQueue((job) => this.#work(job), { ...this.#options, url, onDone, onError });
     await this.#queue.ready();
+  }
+
+  #noteLeak({ signal, culprits }) {
+    for (const { name } of culprits) this.#leaks.add(`${signal}: ${name}`);
   }
 
   #redisFailed(error) {

@@ -18,7 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/**/*.md", "core/*.md", "python/*.md", "node/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md")
     for page in ROOT.glob(pattern)
     if page.name != "CHANGELOG.md"
 )

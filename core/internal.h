@@ -227,6 +227,9 @@ void mg__alert_note_previous(double usage);
 /** Opens what is wanted, watches it, goes on reaping. The sampler thread, no lock
  *  is held. `now_ms` is monotonic; cheap as long as nothing is due. */
 void mg__segment_tick(double now_ms);
+/** `monitor` runs now: if it wants the file, one that a stop left says so before
+ *  the first sample. The sampler's lock is held. */
+void mg__segment_resume(const mg_monitor *monitor);
 /** Nothing is watched any more. The sampler thread is not there. */
 void mg__segment_rest(void);
 /** Around fork(). */

@@ -21,6 +21,15 @@ void mg_monitor_read_config(const mg_monitor *m, mg_config *out) {
   mg__unlock(monitor_lock_of(m));
 }
 
+double mg_monitor_setting(const mg_monitor *m, mg_config_id id) {
+  double value;
+
+  mg__lock(monitor_lock_of(m));
+  value = mg_config_get(&m->config, id);
+  mg__unlock(monitor_lock_of(m));
+  return value;
+}
+
 void mg_monitor_follow(mg_monitor *m, mg_buffers *buffers) {
   mg__lock(&m->lock);
   m->follow = buffers;

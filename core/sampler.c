@@ -474,6 +474,7 @@ mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err) {
     /* Before the lock is free: the thread cannot report earlier than this. */
     mg__monitor_note_life(seat->monitor, MG_EVENT_STARTED);
     seat->running = true;
+    mg__segment_resume(seat->monitor);
   }
   if (st == MG_OK && sampler.thread_up && !sampler.stopping)
     mg__os_events_wake(sampler.events);

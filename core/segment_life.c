@@ -1,5 +1,6 @@
 /* segment_life.c - the file of this process: who writes it, when it is opened, what
  * becomes of it at a stop, a fork and the end. */
+#include "memguard/monitor.h"
 #include "memguard/segment.h"
 
 #include <stdatomic.h>
@@ -125,11 +126,29 @@ static mg_status own_make(const mg__os_identity *who, mg_error *err) {
   return mg__os_shared_show(&mg__self.shared, mg__self.path, err);
 }
 
+/* @return whether the file that a stop left goes on. */
+static bool own_resume(const char *path) {
+  mg_segment_layout *map;
+
+  if (!mg__os_shared_resume(&mg__self.shared, path)) return false;
+  map = mg__self.shared.map;
+  __atomic_store_n(&map->life.next_unix_ms, mg__os_unix_ms(), __ATOMIC_RELAXED);
+  return true;
+}
+
+static void own_run(void) {
+  mg_segment_layout *map = mg__self.shared.map;
+
+  __atomic_store_n(&map->life.ended_unix_ms, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&map->life.state, MG_SEGMENT_RUNNING, __ATOMIC_RELEASE);
+  mg__self.is_shared = true;
+  atomic_store_explicit(&mg__self.map, map, memory_order_release);
+}
+
 /* After a stop the same file goes on, unless it was removed meanwhile or belongs
  * elsewhere by now. */
 static mg_status own_open(mg_error *err) {
   char former[MG_SEGMENT_PATH_BYTES];
-  mg_segment_layout *map;
   mg__os_identity who;
   mg_status st;
 
@@ -138,17 +157,13 @@ static mg_status own_open(mg_error *err) {
   memcpy(former, mg__self.path, sizeof former);
   st = own_place(&who, err);
   if (st == MG_OK && (strcmp(former, mg__self.path) != 0 ||
-                      !mg__os_shared_resume(&mg__self.shared, former)))
+                      !own_resume(former)))
     st = own_make(&who, err);
   if (st != MG_OK) {
     mg__self.path[0] = '\0';
     return st;
   }
-  map = mg__self.shared.map;
-  __atomic_store_n(&map->life.ended_unix_ms, 0, __ATOMIC_RELAXED);
-  __atomic_store_n(&map->life.state, MG_SEGMENT_RUNNING, __ATOMIC_RELEASE);
-  mg__self.is_shared = true;
-  atomic_store_explicit(&mg__self.map, map, memory_order_release);
+  own_run();
   return MG_OK;
 }
 
@@ -332,11 +347,40 @@ static void own_work(double now_ms) {
   own_reap(now_ms);
 }
 
+/* The lock is held. @return whether there is a file of a stop to go on with. */
+static bool own_resume_here(void) {
+  char former[MG_SEGMENT_PATH_BYTES];
+  mg__os_identity who;
+  bool is_same;
+
+  if (mg__segment_map() != NULL || mg__self.path[0] == '\0') return false;
+  memcpy(former, mg__self.path, sizeof former);
+  is_same = own_place(&who, NULL) == MG_OK && strcmp(former, mg__self.path) == 0;
+  memcpy(mg__self.path, former, sizeof former);
+  return is_same && own_resume(former);
+}
+
+void mg__segment_resume(const mg_monitor *monitor) {
+  if (mg_monitor_setting(monitor, MG_CONFIG_SEGMENT_ENABLED) == 0) return;
+  mg__lock(&mg__self.tick_lock);
+  mg__lock(&mg__self.lock);
+  if (own_resume_here()) own_run();
+  mg__unlock(&mg__self.lock);
+  mg__unlock(&mg__self.tick_lock);
+}
+
+/* Also whenever what is wanted has just come or gone. */
+static bool own_is_due(double now_ms) {
+  if (!mg__self.is_wanted) return mg__segment_map() != NULL;
+  return now_ms >= mg__self.tick_due_ms || mg__segment_map() == NULL ||
+         (mg__self.is_file_wanted && !own_has_file() &&
+          now_ms >= mg__self.open_due_ms);
+}
+
 void mg__segment_tick(double now_ms) {
   bool is_wanted = mg__self.is_wanted;
 
-  if (is_wanted ? now_ms < mg__self.tick_due_ms : mg__segment_map() == NULL)
-    return;
+  if (!own_is_due(now_ms)) return;
   mg__self.tick_due_ms = now_ms + OWN_TICK_MS;
   mg__lock(&mg__self.tick_lock);
   if (is_wanted)

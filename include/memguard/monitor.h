@@ -156,6 +156,8 @@ MG_API bool mg_monitor_is_running(const mg_monitor *monitor);
 MG_API mg_status mg_monitor_configure(mg_monitor *monitor,
                                       const mg_config *config, mg_error *err);
 MG_API void mg_monitor_read_config(const mg_monitor *monitor, mg_config *out);
+/** One of its settings, without copying the others. */
+MG_API double mg_monitor_setting(const mg_monitor *monitor, mg_config_id id);
 
 /** Has memguard's worker thread call `tick` with the hooks' ctx each `every_ms`
  *  (10 at least) while the monitor runs; it may block there as in

@@ -380,6 +380,15 @@ class Monitor:
     def object_counters(self) -> dict[str, int]:
         """Values of the registered object counters, by key, in a new dict."""
 
+    max_memory_mb: float
+    """Resident memory to stay under, in MB. May be set."""
+
+    pressure_threshold: float
+    """Pressure from which callbacks run, 0.01 to 1.0. May be set."""
+
+    monitoring_interval: int
+    """Operations of the program between two checks. May be set."""
+
     def check_memory_pressure(self) -> float:
         """The pressure now, 0.0 (none) to 1.0 (a limit is reached or passed).
 

@@ -186,33 +186,6 @@ class MemoryMonitor(
     def _get(self, path: str) -> float:
         return self._read_settings().get(path)
 
-    @property
-    def max_memory_mb(self) -> float:
-        """Resident memory to stay under, in MB. May be set."""
-        return self._get("memory.max_memory_mb")
-
-    @max_memory_mb.setter
-    def max_memory_mb(self, value: float) -> None:
-        self.update_config({"max_memory_mb": value})
-
-    @property
-    def pressure_threshold(self) -> float:
-        """Pressure from which callbacks run, 0.01 to 1.0. May be set."""
-        return self._get("memory_monitor.pressure_threshold")
-
-    @pressure_threshold.setter
-    def pressure_threshold(self, value: float) -> None:
-        self.update_config({"pressure_threshold": value})
-
-    @property
-    def monitoring_interval(self) -> int:
-        """Operations of the program between two checks. May be set."""
-        return int(self._get("memory_monitor.monitoring_interval"))
-
-    @monitoring_interval.setter
-    def monitoring_interval(self, value: int) -> None:
-        self.update_config({"monitoring_interval": value})
-
     # ---- readings ----------------------------------------------------------
 
     @property

@@ -240,6 +240,40 @@ static PyObject *monitor_read_settings(PyObject *self, PyObject *unused) {
   return mgpy_settings_new(core->state, &config);
 }
 
+/* Settings that are attributes; `closure` is one of these. */
+static const struct monitor_setting {
+  const char *name;
+  mg_config_id id;
+} monitor_settings[] = {{"max_memory_mb", MG_CONFIG_MAX_MEMORY_MB},
+                        {"pressure_threshold", MG_CONFIG_PRESSURE_THRESHOLD},
+                        {"monitoring_interval", MG_CONFIG_MONITORING_INTERVAL}};
+
+static PyObject *monitor_get_setting(PyObject *self, void *closure) {
+  const struct monitor_setting *setting = closure;
+  mgpy_core *core = monitor_core(self);
+  double value;
+
+  if (core == NULL) return NULL;
+  value = mg_monitor_setting(core->monitor, setting->id);
+  return mg_config_row_at(setting->id)->type == MG_CONFIG_COUNT
+             ? PyLong_FromDouble(value)
+             : PyFloat_FromDouble(value);
+}
+
+static int monitor_set_setting(PyObject *self, PyObject *value, void *closure) {
+  const struct monitor_setting *setting = closure;
+  PyObject *done;
+
+  if (value == NULL) {
+    PyErr_Format(PyExc_AttributeError, "%s cannot be deleted", setting->name);
+    return -1;
+  }
+  done = PyObject_CallMethod(self, "update_config", "({sO})", setting->name,
+                             value);
+  Py_XDECREF(done);
+  return done != NULL ? 0 : -1;
+}
+
 /* _configure(settings): for the whole manager if there is one. */
 static PyObject *monitor_configure(PyObject *self, PyObject *settings) {
   mgpy_core *core = monitor_core(self);
@@ -492,6 +526,15 @@ static PyGetSetDef monitor_attributes[] = {
      "Events evicted from a full queue before anybody took them.", NULL},
     {"object_counters", monitor_get_counters, NULL,
      "Values of the registered object counters, by key, in a new dict.", NULL},
+    {"max_memory_mb", monitor_get_setting, monitor_set_setting,
+     "Resident memory to stay under, in MB. May be set.",
+     (void *)&monitor_settings[0]},
+    {"pressure_threshold", monitor_get_setting, monitor_set_setting,
+     "Pressure from which callbacks run, 0.01 to 1.0. May be set.",
+     (void *)&monitor_settings[1]},
+    {"monitoring_interval", monitor_get_setting, monitor_set_setting,
+     "Operations of the program between two checks. May be set.",
+     (void *)&monitor_settings[2]},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef monitor_members[] = {

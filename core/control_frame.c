@@ -3,6 +3,7 @@
 
 #include "control_parts.h"
 #include "internal.h"
+#include "json.h"
 
 #define FRAME_MAGIC UINT32_C(0x3143474d) /* MG_CONTROL_MAGIC */
 
@@ -71,35 +72,10 @@ void mg__frame_reset(mg__frame *f) {
   *f = (mg__frame){.have = 0};
 }
 
-/* ---- text ------------------------------------------------------------------ */
-
-/* Length of the sequence that begins with `lead`, its smallest second byte and its
- * largest: those of the Unicode standard, table 3-7. 0: none begins so. */
-static size_t frame_sequence(uint8_t lead, uint8_t *low, uint8_t *high) {
-  *low = 0x80;
-  *high = 0xbf;
-  if (lead >= 0x01 && lead <= 0x7f) return 1;
-  if (lead >= 0xc2 && lead <= 0xdf) return 2;
-  if (lead == 0xe0) *low = 0xa0;
-  if (lead == 0xed) *high = 0x9f;
-  if (lead >= 0xe0 && lead <= 0xef) return 3;
-  if (lead == 0xf0) *low = 0x90;
-  if (lead == 0xf4) *high = 0x8f;
-  return lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
-}
-
 bool mg__control_is_text(const char *text, size_t bytes) {
-  const uint8_t *at = (const uint8_t *)text;
-  uint8_t low, high;
-
-  while (bytes > 0) {
-    size_t length = frame_sequence(at[0], &low, &high);
-    if (length == 0 || length > bytes) return false;
-    if (length > 1 && (at[1] < low || at[1] > high)) return false;
-    for (size_t i = 2; i < length; i++)
-      if ((at[i] & 0xc0) != 0x80) return false;
-    at += length;
-    bytes -= length;
+  for (size_t length; bytes > 0; text += length, bytes -= length) {
+    length = mg__utf8_bytes(text, bytes);
+    if (length == 0 || text[0] == '\0') return false;
   }
   return true;
 }

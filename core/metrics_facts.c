@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "json.h"
 #include "memguard/trend.h"
 #include "metrics_parts.h"
 #include "segment_parts.h"
@@ -20,29 +21,21 @@
 /* ---- texts ----------------------------------------------------------------- */
 
 /* Bytes of the character at `at`; 0: none that may stand in a text. */
-static size_t facts_character(const unsigned char *at) {
-  static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  size_t bytes = at[0] < 0x80u ? 1 : at[0] >> 5 == 6u ? 2
-                 : at[0] >> 4 == 14u ? 3 : at[0] >> 3 == 30u ? 4 : 0;
-  uint32_t code = bytes == 1 ? at[0] : at[0] & (0x7fu >> bytes);
+static size_t facts_character(const char *at) {
+  const unsigned char *c = (const unsigned char *)at;
+  size_t bytes = mg__utf8_bytes(at, strnlen(at, 4));
+  bool is_control = c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0);
 
-  if (bytes == 0) return 0;
-  for (size_t i = 1; i < bytes; i++) {
-    if ((at[i] & 0xc0u) != 0x80u) return 0; /* also the end */
-    code = code << 6 | (at[i] & 0x3fu);
-  }
-  if (code < least[bytes] || code > 0x10ffff || code >> 11 == 0x1b) return 0;
-  return code < 0x20 || (code >= 0x7f && code < 0xa0) ? 0 : bytes;
+  return is_control ? 0 : bytes;
 }
 
 void mg__metrics_clean(char *out, size_t out_bytes, const char *text) {
-  const unsigned char *at = (const unsigned char *)text;
   size_t room = out_bytes - 1, bytes;
 
-  for (; *at != '\0' && room >= 3; at += bytes > 0 ? bytes : 1) {
-    bytes = facts_character(at);
+  for (; *text != '\0' && room >= 3; text += bytes > 0 ? bytes : 1) {
+    bytes = facts_character(text);
     if (bytes > room) break;
-    memcpy(out, bytes > 0 ? (const char *)at : "\xef\xbf\xbd",
+    memcpy(out, bytes > 0 ? text : "\xef\xbf\xbd",
            bytes > 0 ? bytes : 3);
     out += bytes > 0 ? bytes : 3;
     room -= bytes > 0 ? bytes : 3;

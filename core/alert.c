@@ -262,12 +262,16 @@ static void alert_step(mg_alerts *a, const mg_config *config, double now_ms,
 
 /* ---- what is true -------------------------------------------------------- */
 
+static bool alert_is_level(const mg_alert_facts *f, mg_level least) {
+  return f->level >= (double)least;
+}
+
 static void alert_note_usage(mg_alerts *a, const mg_config *config,
                              const mg_alert_facts *f) {
   double critical = mg_config_get(config, MG_CONFIG_FORCE_GC_THRESHOLD) / 100.0;
   alert_condition c = {
       .kind = MG_ALERT_HIGH_USAGE,
-      .holds = f->level >= MG_LEVEL_HIGH,
+      .holds = alert_is_level(f, MG_LEVEL_HIGH),
       .value = f->usage,
       .threshold = mg_config_get(config, MG_CONFIG_ALERT_THRESHOLD) / 100.0,
       .for_ms = mg_config_get(config, MG_CONFIG_HIGH_USAGE_FOR),
@@ -276,13 +280,14 @@ static void alert_note_usage(mg_alerts *a, const mg_config *config,
   if (f->unreclaimable > 0) {
     a->is_stuck = true;
     a->stuck_level = f->level;
-  } else if (!(f->level >= a->stuck_level) || f->level <= MG_LEVEL_NORMAL) {
+  } else if (!(f->level >= a->stuck_level) ||
+             !alert_is_level(f, MG_LEVEL_ELEVATED)) {
     a->is_stuck = false;
   }
   alert_note(a, &c, f->now_ms, f->unix_ms);
   c.severity = MG_SEVERITY_CRITICAL;
   c.kind = MG_ALERT_CRITICAL;
-  c.holds = f->level >= MG_LEVEL_CRITICAL;
+  c.holds = alert_is_level(f, MG_LEVEL_CRITICAL);
   c.threshold = critical;
   c.for_ms = mg_config_get(config, MG_CONFIG_CRITICAL_FOR);
   alert_note(a, &c, f->now_ms, f->unix_ms);
@@ -291,7 +296,7 @@ static void alert_note_usage(mg_alerts *a, const mg_config *config,
   c.holds = a->is_stuck;
   alert_note(a, &c, f->now_ms, f->unix_ms);
   c.kind = MG_ALERT_OUT_OF_MEMORY;
-  c.holds = f->usage >= 1.0 || (a->is_stuck && f->level >= MG_LEVEL_CRITICAL);
+  c.holds = f->usage >= 1.0 || (a->is_stuck && alert_is_level(f, MG_LEVEL_CRITICAL));
   c.threshold = 1.0;
   alert_note(a, &c, f->now_ms, f->unix_ms);
 }

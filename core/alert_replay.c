@@ -59,8 +59,8 @@ mg_status mg__alerts_text(const mg_alerts *alerts, uint64_t after, char **out,
 }
 
 static mg_severity replay_severity(double number) {
-  return number >= MG_SEVERITY_CRITICAL  ? MG_SEVERITY_CRITICAL
-         : number >= MG_SEVERITY_WARNING ? MG_SEVERITY_WARNING
+  return number >= (double)MG_SEVERITY_CRITICAL  ? MG_SEVERITY_CRITICAL
+         : number >= (double)MG_SEVERITY_WARNING ? MG_SEVERITY_WARNING
                                          : MG_SEVERITY_INFO;
 }
 
@@ -73,7 +73,7 @@ static void replay_row(mg_alerts *alerts, const mg_config *config,
 
   memcpy(&facts, row, sizeof facts);
   if (!isnan(told[0])) {
-    series = told[0] >= 0 && told[0] < MG_LEAK_SIGNALS ? (uint32_t)told[0] : 0;
+    series = told[0] >= 0 && told[0] < (double)MG_LEAK_SIGNALS ? (uint32_t)told[0] : 0;
     leak = (mg_alert_leak){
         .now_ms = facts.now_ms,
         .unix_ms = facts.unix_ms,

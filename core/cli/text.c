@@ -23,7 +23,7 @@ int cli_fail(cli_exit code, const char *format, ...) {
   text_complain(format, args);
   va_end(args);
   fputc('\n', stderr);
-  return code;
+  return (int)code;
 }
 
 int cli_usage(const char *format, ...) {

@@ -22,8 +22,7 @@ function samplerSeconds() {
   for (const task of fs.readdirSync('/proc/self/task')) {
     const folder = `/proc/self/task/${task}`;
     if (!fs.readFileSync(`${folder}/comm`, 'utf8').startsWith('memguard')) continue;
-    const fields = fs.readFileSync(`${folder}/stat`, 'utf8').split(') ')[1].split(' ');
-    return (Number(fields[11]) + Number(fields[12])) / 100;
+    return Number(fs.readFileSync(`${folder}/schedstat`, 'utf8').split(' ')[0]) / 1e9;
   }
   return 0;
 }
@@ -113,9 +112,10 @@ async function own() {
       collect();
       await sleep(50);
     }
-    return process.memoryUsage.rss();
+    const text = fs.readFileSync('/proc/self/smaps_rollup', 'utf8');
+    return ['Private_Dirty', 'Rss'].map((field) => Number(text.match(new RegExp(`${field}:\\s+(\\d+)`))[1]) / 1024);
   };
-  const before = await settled();
+  const [dirtyMb, rssMb] = await settled();
   const { MemoryOptimizationService, ResourceManager } = require(MEMGUARD);
   const manager = new ResourceManager();
   const service = new MemoryOptimizationService({}, { monitor: manager.memoryMonitor });
@@ -123,8 +123,8 @@ async function own() {
   const { memoryMonitor } = manager;
   memoryMonitor.startMonitoring(100);
   await sleep(500); // some samples
-  const after = await settled();
-  console.log(JSON.stringify({ ownMb: (after - before) / 1048576 }));
+  const [dirtyAfterMb, rssAfterMb] = await settled();
+  console.log(JSON.stringify({ dirtyMb: dirtyAfterMb - dirtyMb, rssMb: rssAfterMb - rssMb }));
   await service.close();
   await manager.close();
 }

@@ -50,7 +50,7 @@ PAGE_BYTES = 80  # of one page of a session, which leaks
 SESSIONS = 0.1  # of all jobs
 TIERS = ("none", "suspect", "likely", "confirmed", "critical")
 LONG_PAUSE = "100ms"  # that is told: all share a few cores
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0  # between looks at the exporter, and for its answer
 DRAW_SECONDS = 0.25
 END_SECONDS = 90.0  # what hosts may take to finish and verify
 KILL_SECONDS = 5.0
@@ -391,7 +391,7 @@ class Demo:
         ]  # fmt: skip
         queue = [
             find_node(self.options.node),
-            str(ROOT / "node/examples/queue_service/main.js"),
+            str(ROOT / "node/examples/queue_service.js"),
             *common, "--output", str(self.results), "--max-memory-mb", str(QUEUE_MB),
             "--rate", str(options.job_rate), *self.leak.arguments(),
         ]  # fmt: skip
@@ -461,7 +461,7 @@ class Demo:
             if self.site is not None and time.monotonic() >= next_look:
                 next_look = time.monotonic() + LOOK_SECONDS
                 with contextlib.suppress(SiteError):  # told in the report
-                    self.site.look()
+                    self.site.look(LOOK_SECONDS)
             has_failed = any(host.process.poll() for host in self.hosts)
             if has_failed and not self.is_stopping:  # the others may end, too
                 self.stop()
@@ -567,6 +567,8 @@ def main() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             demo.interrupt()
             demo.watch()
+            if not demo.hosts:
+                return 130
         except SiteError as error:
             sys.exit(f"demo: {error}")
         finally:

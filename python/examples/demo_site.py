@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "build" / "bin" / "memguard"
-ASK_SECONDS = 10.0
+ASK_SECONDS = 30.0
 END_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
@@ -54,11 +54,9 @@ class Site:
         self.url = found[1]
         self._port = int(found[2])
 
-    def ask(self, target: str) -> Any:
+    def ask(self, target: str, seconds: float) -> Any:
         """What the API answers. Raises SiteError."""
-        client = http.client.HTTPConnection(
-            "127.0.0.1", self._port, timeout=ASK_SECONDS
-        )
+        client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=seconds)
         with contextlib.closing(client):
             try:
                 client.request("GET", target)
@@ -70,10 +68,11 @@ class Site:
             raise SiteError(f"the exporter answers {answer.status} to {target}")
         return json.loads(body)
 
-    def look(self) -> dict[int, dict[str, Any]]:
+    def look(self, seconds: float = ASK_SECONDS) -> dict[int, dict[str, Any]]:
         """The hosts by pid. Notes which alerts fire: one that does not any more was
         resolved. Raises SiteError."""
-        rows = {row["pid"]: row for row in self.ask("/api/v1/processes")["processes"]}
+        answer = self.ask("/api/v1/processes", seconds)
+        rows = {row["pid"]: row for row in answer["processes"]}
         for alert in self._alerts.values():
             alert["fires"] = False
         for pid, row in rows.items():

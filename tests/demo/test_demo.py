@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "python" / "examples" / "demo.py"
-SECONDS = 100  # bound of each run
+SECONDS = 180  # bound of each run
 ALL_WELL = "ok: everything that went in came out; no temporary file is left\n"
 
 
@@ -214,29 +214,32 @@ def rows(run: Run) -> list[dict[str, Any]]:
 
 
 def test_the_leak_is_named(start: type[Run]) -> None:
-    """Runs until the exporter shows it, then the report says the same."""
-    run = start("--seconds", "40", "--capture", "sockets")
-    run.wait_for(r"queue service +\d")
-    assert "leaks from second 20 on" in run.text()
-    code, text = run.wait()
-    assert code == 0, text
-    _, _, queue = text.rpartition("\nqueue service (Node")
-    found = re.search(r"leak +(\w+) \(\w+\): (.*)", queue)
-    assert found, text
-    assert found[1] in ("likely", "confirmed", "critical")
-    assert "VisitorSession" in found[2]
-    run.assert_nothing_left()
+    """Half of the demo is time enough; a machine that is busy with other things gets
+    more of it."""
+    rates = ("--job-rate", "300", "--trade-rate", "300")
+    for seconds in (30, 60, 90):
+        run = start("--seconds", str(seconds), "--capture", "sockets", *rates)
+        code, text = run.wait()
+        assert code == 0, text
+        assert f"leaks from second {seconds // 2} on" in text
+        run.assert_nothing_left()
+        _, _, queue = text.rpartition("\nqueue service (Node")
+        found = re.search(r"leak +(?:likely|confirmed|critical) \(\w+\): (.*)", queue)
+        if found and "VisitorSession" in found[1]:
+            return
+    pytest.fail(text)
 
 
 def test_an_exporter_that_is_killed_is_told(start: type[Run]) -> None:
-    run = start("--seconds", "3", "--capture", "sockets")
-    run.wait_for(r"queue service +\d")
+    run = start("--seconds", "60", "--capture", "sockets")
+    run.wait_for(r"trading engine +\d[\s\S]*queue service +\d")
     (exporter,) = [
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
         if run.is_exporter(folder)
     ]
     os.kill(exporter, signal.SIGKILL)
+    run.process.send_signal(signal.SIGINT)
     code, text = run.wait()
     assert code == 1
     assert "FAILED: the exporter does not answer" in text
@@ -310,13 +313,17 @@ def test_hosts_end_by_themselves_when_the_demo_is_killed(start: type[Run]) -> No
         time.sleep(0.1)
 
 
-def test_a_reader_that_goes_away_ends_it(start: type[Run], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lines", "last"), [("1", b"dashboard"), ("7", b"   s  host")])
+def test_a_reader_that_goes_away_ends_it(
+    start: type[Run], tmp_path: Path, lines: str, last: bytes
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with subprocess.Popen(["head", "-n", "2", pipe], stdout=subprocess.PIPE) as reader:
+    head = ["head", "-n", lines, pipe]
+    with subprocess.Popen(head, stdout=subprocess.PIPE) as reader:
         run = start("--seconds", "60", log=pipe)
         shown, _ = reader.communicate(timeout=SECONDS)
-        assert b"host" in shown
+        assert last in shown
         assert run.process.wait(SECONDS) == 130
         run.assert_nothing_left()
 

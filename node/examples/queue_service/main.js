@@ -135,4 +135,4 @@ async function main() {
 
 if (require.main === module) main();
 
-module.exports = { produce };
+module.exports = { main, produce };

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from html_page import body
+
 DOCS = Path(__file__).resolve().parent
 TOOL = DOCS.parent / "build" / "bin" / "memguard"
 FROM = "<!-- Made by docs/generate.py; change what it is made from instead. -->"
@@ -140,7 +142,35 @@ def metrics() -> Iterator[str]:
                 yield f"| {' | '.join(words)} | {only} |\n"
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+RUNBOOK = """<!doctype html>
+{from_}
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="dark light">
+<title>memguard runbook</title>
+<link rel="icon" type="image/svg+xml" href="favicon.svg">
+<link rel="stylesheet" href="style.css">
+<link rel="stylesheet" href="runbook.css">
+</head>
+<body>
+<main class="prose">
+"""
+
+
+def runbook() -> Iterator[str]:
+    """The runbook as the site serves it, beside its other files."""
+    yield RUNBOOK.format(from_=FROM)
+    yield from body((DOCS / "runbook.md").read_text(encoding="utf-8"))
+    yield "</main>\n</body>\n</html>\n"
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "metrics.md": metrics,
+    "../core/web/runbook.html": runbook,
+}
 
 
 def main(words: list[str]) -> int:

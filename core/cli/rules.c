@@ -12,8 +12,8 @@
 #define RULES_RSS_MB 1024.0
 #define RULES_CHOSEN 16
 #define RULES_URL_BYTES 2048
-/* The exporter that saw it shows the process, and what to do with it. */
-#define RULES_RUNBOOK "http://{{ $labels.instance }}/"
+/* The exporter that saw it serves the runbook, too. */
+#define RULES_RUNBOOK "http://{{ $labels.instance }}/assets/runbook.html"
 
 typedef struct rule {
   const char *group, *alert, *kind, *severity, *wait, *expression, *summary,

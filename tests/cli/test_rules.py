@@ -94,7 +94,7 @@ def test_each_is_whole(folder: Path) -> None:
             assert rule["labels"]["severity"] in ("critical", "warning", "info")
             assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
             assert rule["annotations"]["runbook_url"].startswith(
-                "http://{{ $labels.instance }}/#"
+                "http://{{ $labels.instance }}/assets/runbook.html#"
             )
 
 

@@ -20,6 +20,7 @@ static void test_types(void **state) {
       {"app.js", "text/javascript; charset=utf-8"},
       {"style.css", "text/css; charset=utf-8"},
       {"favicon.svg", "image/svg+xml"},
+      {"runbook.html", "text/html; charset=utf-8"},
       {"uplot.js", "text/javascript; charset=utf-8"},
       {"uplot.css", "text/css; charset=utf-8"},
       {"uplot-licence.txt", "text/plain; charset=utf-8"},

@@ -110,7 +110,7 @@ class WorkerGuard extends EventEmitter {
     this.#stats.pauses++;
     for (const worker of this.#workers) this.#tell(worker, 'pause');
     emitSafely(this, 'paused', { pressure });
-    let left = pressure;
+    let left;
     try {
       left = await this.#untilLower(beganMs + this.#longestMs);
     } finally {

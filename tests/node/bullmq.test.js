@@ -235,7 +235,6 @@ describe('the service', () => {
     await first.add('session', { user: 'a', pages: 1 }, { id: 'left' });
     await first.close({ force: true });
     await open({ redis: redis.url });
-    await until(async () => true);
     for (let tries = 0; tries < 500 && (await client.hlen('queue-service:results')) === 0; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }

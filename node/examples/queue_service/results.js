@@ -37,13 +37,12 @@ class Results {
   }
 
   #later(ms) {
-    this.#timer ??= setTimeout(() => {
-      this.#timer = null;
-      this.flush();
-    }, ms);
+    this.#timer ??= setTimeout(() => this.flush(), ms);
   }
 
   flush() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
     // A batch that fails is back in the buffer; it is written later.
     const flushed = this.#manager.flushBuffer('results');
     return Promise.resolve(flushed).catch(() => this.#later(RETRY_MS));

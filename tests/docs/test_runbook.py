@@ -39,3 +39,12 @@ def test_every_section_says_what_to_look_at_and_do() -> None:
     for name, text in sections().items():
         assert "```sh\n" in text, name
         assert len(text.split()) > 40, name
+
+
+def test_the_page_of_the_site_has_the_same_places() -> None:
+    page = (ROOT / "core" / "web" / "runbook.html").read_text()
+    assert re.findall(r'<h2 id="(\w+)">', page) == list(sections())
+    links = set(re.findall(r'href="#(\w+)"', page))
+    assert "memory_leak" in links
+    assert links <= set(sections())
+    assert "<!-- sh" not in page

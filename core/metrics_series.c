@@ -317,6 +317,28 @@ static bool series_is_gc(mg_metric metric) {
 }
 
 /* What a living process shows under one name. */
+/* By kind and severity, where there are any. */
+static void series_alerts(series_walk *w, const mg__metrics_facts *f) {
+  mg__metrics_series s = series_of(w, f, MG_METRIC_ALERTS_ACTIVE);
+  uint32_t count[MG_ALERTS][MG_SEVERITIES] = {{0}};
+  mg_segment_alerts alerts;
+
+  mg_segment_read_alerts(f->from->segment, &alerts);
+  for (uint32_t i = 0; i < alerts.count; i++)
+    if (alerts.alert[i].state == MG_ALERT_FIRING)
+      count[alerts.alert[i].kind][alerts.alert[i].severity]++;
+  s.extras = 2;
+  for (int kind = 0; kind < (int)MG_ALERTS; kind++)
+    for (int severity = 0; severity < (int)MG_SEVERITIES; severity++) {
+      if (count[kind][severity] == 0) continue;
+      s.extra[0] = (mg_metrics_label){"kind", mg_alert_name((mg_alert_kind)kind)};
+      s.extra[1] = (mg_metrics_label){"severity",
+                                      mg_severity_name((mg_severity)severity)};
+      s.number = series_exact(count[kind][severity], 0);
+      series_tell(w, &s);
+    }
+}
+
 static void series_alive(series_walk *w, const mg__metrics_facts *f,
                          mg_metric metric) {
   mg__metrics_series s = series_of(w, f, metric);
@@ -327,6 +349,8 @@ static void series_alive(series_walk *w, const mg__metrics_facts *f,
     if (f->is_recorded) series_gc(w, f, metric);
   } else if (metric == MG_METRIC_R2_GC_PAUSE) {
     if (f->has_kinds) series_pause_ns(w, f);
+  } else if (metric == MG_METRIC_ALERTS_ACTIVE) {
+    if (f->is_recorded) series_alerts(w, f);
   } else if (!f->has_sample) {
     return;
   } else if (metric == MG_METRIC_LEVEL) {

@@ -163,6 +163,8 @@ typedef enum mg_metrics_group {
     "What these rounds freed, measured.")                                     \
   X(ALERTS, COUNTER, CANONICAL, "memguard_alerts_total", "",                  \
     "Alerts raised, repeats included.")                                       \
+  X(ALERTS_ACTIVE, GAUGE, CANONICAL, "memguard_alerts_active", "",            \
+    "Alerts that fire now, only what there is of [kind, severity].")          \
   X(EVENTS_LOST, COUNTER, CANONICAL, "memguard_events_lost_total", "",        \
     "Events that a full queue evicted before the host took them.")            \
   X(OWN_CPU, COUNTER, CANONICAL, "memguard_own_cpu_seconds_total", "seconds", \

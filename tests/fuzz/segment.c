@@ -34,6 +34,7 @@ static void mend_all(mg_segment_layout *l) {
   mend(l->now, 2, sizeof *l->now);
   mend(l->group, 2, sizeof *l->group);
   mend(l->types, 2, sizeof *l->types);
+  mend(l->alerts, 2, sizeof *l->alerts);
   mend(l->note, MG_SEGMENT_NOTES, sizeof *l->note);
   mend(l->gc_event, MG_SEGMENT_GC_EVENTS, sizeof *l->gc_event);
   mend(l->second, MG_SEGMENT_SECONDS, sizeof *l->second);
@@ -74,6 +75,17 @@ static void read_rings(mg_segment *segment) {
   for (size_t i = 0; i < count; i++) must(events[i].kind < MG_PAUSE_KINDS);
 }
 
+static void read_alerts(mg_segment *segment) {
+  static mg_segment_alerts alerts;
+
+  mg_segment_read_alerts(segment, &alerts);
+  must(alerts.count <= MG_SEGMENT_ALERTS);
+  for (uint32_t i = 0; i < alerts.count; i++) {
+    must(alerts.alert[i].kind < MG_ALERTS);
+    must((unsigned)alerts.alert[i].severity < MG_SEVERITIES);
+  }
+}
+
 static void read_rest(mg_segment *segment) {
   mg_postmortem_report report;
   mg_postmortem_facts facts;
@@ -104,6 +116,7 @@ static void read_bytes_of(const void *bytes, size_t count) {
   if (mg_segment_open_bytes(&segment, bytes, count, NULL) == MG_OK) {
     must(strlen(mg_segment_header_of(segment)->program) < 64);
     read_rings(segment);
+    read_alerts(segment);
     read_rest(segment);
   }
   mg_segment_close(segment);

@@ -2428,6 +2428,8 @@ export const bullmq: {
     workerThreadsOptions?: {
       resourceLimits: { maxYoungGenerationSizeMb: number; maxOldGenerationSizeMb?: number };
       env: Record<string, string | undefined>;
+      /** Present, so that a Worker takes over what it may of this process's flags. */
+      execArgv: undefined;
     };
   };
 };

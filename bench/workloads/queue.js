@@ -110,7 +110,7 @@ async function own() {
   const settled = async () => {
     for (let round = 0; round < 5; round++) {
       collect();
-      await sleep(50);
+      await sleep(300); // V8 gives pages back when it is idle
     }
     const text = fs.readFileSync('/proc/self/smaps_rollup', 'utf8');
     return ['Private_Dirty', 'Rss'].map((field) => Number(text.match(new RegExp(`${field}:\\s+(\\d+)`))[1]) / 1024);

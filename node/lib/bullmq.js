@@ -189,8 +189,10 @@ function workerOptions(options = {}) {
   requireNumber(share, 'share', 0);
   if (!(share > 0 && share <= 1)) throw failure('ERANGE', `share is ${share}, allowed: above 0, to 1`);
   if (useWorkerThreads) {
-    // Workers are part of this process: its memguard watches them.
-    return { useWorkerThreads, workerThreadsOptions: { resourceLimits: adviseWorker({ ...rest, share }), env } };
+    // Workers are part of this process: its memguard watches them. BullMQ would hand
+    // on flags of this process that a Worker refuses; left out, they are inherited.
+    const resourceLimits = adviseWorker({ ...rest, share });
+    return { useWorkerThreads, workerThreadsOptions: { resourceLimits, env, execArgv: undefined } };
   }
   const { limitBytes } = adviseNodeOptions(rest);
   const ours = { NODE_OPTIONS: words(env.NODE_OPTIONS, `--require ${JSON.stringify(START)}`) };

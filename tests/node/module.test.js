@@ -15,8 +15,8 @@ test('names', () => {
     'BufferManager', 'FdWatch', 'HeapTuner', 'IndicatorCache', 'LeakCulprit', 'LeakDetector', 'LeakFinding',
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
     'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
-    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'cacheStats', 'capabilities', 'collectMetrics', 'decide',
-    'encoding', 'errorCodes', 'leak', 'loadConfig', 'metricsText', 'poolStats', 'processInfo', 'registerCache', 'registerPool',
+    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'bullmq', 'cacheStats', 'capabilities', 'decide',
+    'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool',
     'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
   ]);
 });

@@ -75,6 +75,23 @@ static void count_own(const char *enabled, bool has_file) {
   mg_monitor_close(monitor);
 }
 
+/* Nothing fits into a megabyte. */
+static void test_alerts_active(void **state) {
+  mg_config config = support_config("sample_interval", "10ms", "max_memory_mb",
+                                    "1", NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  char *own;
+  (void)state;
+
+  start(monitor);
+  own = own_awaited("\nmemguard_alerts_active{");
+  assert_non_null(strstr(own, "# TYPE memguard_alerts_active gauge\n"));
+  assert_non_null(strstr(own, "severity=\"critical\"} 1\n"));
+  mg_metrics_free(own);
+  mg_monitor_stop(monitor);
+  mg_monitor_close(monitor);
+}
+
 static void test_own_file(void **state) {
   (void)state;
   count_own("true", true);
@@ -113,6 +130,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_own_without_file, segment_setup,
                                       segment_teardown),
       cmocka_unit_test_setup_teardown(test_own_file, segment_setup,
+                                      segment_teardown),
+      cmocka_unit_test_setup_teardown(test_alerts_active, segment_setup,
                                       segment_teardown),
       cmocka_unit_test_setup_teardown(test_connections, segment_setup,
                                       segment_teardown)};

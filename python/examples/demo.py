@@ -36,6 +36,7 @@ from demo_site import Site, SiteError
 
 EXAMPLES = Path(__file__).resolve().parent
 ROOT = EXAMPLES.parents[1]
+MEMORY = "/dev/shm"
 PIPELINE_MB = 48.0
 ENGINE_MB = 160.0
 QUEUE_MB = 192.0  # to count objects memguard wants room of four heaps
@@ -504,11 +505,14 @@ class Demo:
 
 def segment_folder() -> "tempfile.TemporaryDirectory[str]":
     """Of the demo's own, in memory where that is to be had: what other programs
-    publish is not shown, and nothing is left."""
-    memory = "/dev/shm"
-    where = memory if os.access(memory, os.W_OK) else None
+    publish is not shown, and nothing is left. What a killed demo left goes."""
+    for left in Path(MEMORY).glob("memguard-demo-*-*"):
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
     return tempfile.TemporaryDirectory(
-        prefix="memguard-demo-", dir=where, ignore_cleanup_errors=True
+        prefix=f"memguard-demo-{os.getpid()}-",
+        dir=MEMORY if os.access(MEMORY, os.W_OK) else None,
+        ignore_cleanup_errors=True,
     )
 
 

@@ -39,7 +39,6 @@ class Run:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
         self.log = log or folder / "output.txt"
-        self.other_segments = set(Path("/dev/shm").glob("memguard-demo-*"))
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, str(DEMO), *arguments], stdout=output,
@@ -83,10 +82,13 @@ class Run:
             return words[1:2] == [b"exporter"] and self.mark.encode() in environment
         return False
 
+    def segments(self) -> list[Path]:
+        return [*Path("/dev/shm").glob(f"memguard-demo-{self.process.pid}-*")]
+
     def assert_nothing_left(self) -> None:
         assert self.processes() == []
         assert os.listdir(self.temporary) == []
-        assert set(Path("/dev/shm").glob("memguard-demo-*")) <= self.other_segments
+        assert self.segments() == []
 
     def end(self) -> None:
         """Whatever a test left running."""
@@ -311,6 +313,9 @@ def test_hosts_end_by_themselves_when_the_demo_is_killed(start: type[Run]) -> No
     while run.processes():
         assert time.monotonic() < deadline, run.processes()
         time.sleep(0.1)
+    code, text = start("--seconds", "1", "--capture", "sockets").wait()
+    assert code == 0, text
+    assert run.segments() == []  # the next demo took them away
 
 
 @pytest.mark.parametrize(("lines", "last"), [("1", b"dashboard"), ("7", b"   s  host")])

@@ -21,7 +21,7 @@ from group import ended_cleanly, memory_group, stop
 from measure import ROOT, row
 
 LIMIT_MB = 256
-TIGHT_MB = 96  # max_memory_mb that the service comes near to
+TIGHT_MB = 90  # max_memory_mb that the service comes near to
 JOBS = 100_000
 RUN_SECONDS = 600.0
 OWN_RUNS = 5

@@ -130,7 +130,8 @@ def manager() -> Iterator[memguard.ResourceManager]:
     ) as made:
         made.memory_monitor.start_monitoring()
         until = time.monotonic() + 60
-        while get("/livez").status != 200:
+        # It is live at once; until its first sample the former one's is shown.
+        while get("/api/v1/memory/stats").json["max_memory_mb"] != 1 << 20:
             assert time.monotonic() < until
             time.sleep(0.005)
         yield made
@@ -454,3 +455,11 @@ def test_import_alone_loads_nothing_of_it(run_child: Any) -> None:
         )
         == "[]\n"
     )
+
+
+def test_a_monitor_that_follows_another_is_live_at_once() -> None:
+    for _ in range(5):
+        with memguard.MemoryMonitor() as monitor:
+            monitor.start_monitoring()
+            assert get("/livez").status == 200
+        assert get("/livez").status == 503

@@ -131,7 +131,8 @@ def manager() -> Iterator[memguard.ResourceManager]:
         made.memory_monitor.start_monitoring()
         until = time.monotonic() + 60
         # It is live at once; until its first sample the former one's is shown.
-        while get("/api/v1/memory/stats").json["max_memory_mb"] != 1 << 20:
+        stats = "/api/v1/memory/stats"
+        while get(stats).json["memory"]["max_memory_mb"] != 1 << 20:
             assert time.monotonic() < until
             time.sleep(0.005)
         yield made

@@ -20,6 +20,8 @@ const STILL_MS = 150; // pressure that does not fall for so long after a reclaim
 const FALL = 0.01; // pressure
 const GAIN = 0.04; // a pause that brings less pressure than this was in vain; after it
 // pressure has to grow by as much before the next
+const URGENT = 0.95; // pressure; below it pauses take 1 % of the time at most, so that
+const REST_PART = 99; // P99 of the jobs' latency is not theirs
 const VAIN_PAUSES = 10; // longest pauses for which that holds
 const SHARE = 0.25;
 
@@ -46,6 +48,7 @@ class WorkerGuard extends EventEmitter {
   #paused = null; // promise while workers are paused
   #vainAbove = 0; // pressure that a pause could not lower
   #vainUntil = 0; // as performance.now()
+  #restUntil = 0; // the same
   #stats = { pauses: 0, inVain: 0, pausedMs: 0, longestPauseMs: 0 };
   #isClosed = false;
   #wake = null; // ends the wait between two looks
@@ -87,6 +90,7 @@ class WorkerGuard extends EventEmitter {
 
   #feel(pressure) {
     if (this.#paused !== null || this.#isClosed || pressure < this.#pauseAt || this.#workers.size === 0) return;
+    if (pressure < URGENT && performance.now() < this.#restUntil) return;
     if (pressure < this.#vainAbove && performance.now() < this.#vainUntil) return;
     this.#paused = this.#relieve(pressure)
       .catch((error) => reportOnce(WorkerGuard, 'a pause of workers', error))
@@ -124,6 +128,7 @@ class WorkerGuard extends EventEmitter {
   #note(before, left, durationMs) {
     this.#stats.pausedMs += durationMs;
     this.#stats.longestPauseMs = Math.max(this.#stats.longestPauseMs, durationMs);
+    this.#restUntil = performance.now() + REST_PART * durationMs;
     if (left <= Math.max(this.#resumeAt, before - GAIN)) return;
     // What is left is in use: to wait for it again would only cost time.
     this.#stats.inVain++;

@@ -25,7 +25,7 @@ typedef enum mgpy_walk_state {
 
 typedef struct mgpy_walk {
   mgpy_state *state;
-  mgpy_lists *lists; /* NULL: all at once */
+  mgpy_generation *lists; /* NULL: all at once */
   PyObject *cursor;  /* an empty list of ours; NULL unless under way in slices */
   PyObject *mark;    /* the same: the youngest object when the walk began */
   int part;          /* of the four lists, oldest first */

@@ -42,7 +42,7 @@
 /* ---- lists ------------------------------------------------------------------ */
 
 /* @return 1 if the figures are those of gc.get_stats(), 0 if not, -1. */
-static int walk_has_stats(const mgpy_lists *lists) {
+static int walk_has_stats(const mgpy_after *after) {
   PyObject *collector = PyImport_ImportModule("gc"), *all = NULL;
   int st = -1;
 
@@ -53,7 +53,7 @@ static int walk_has_stats(const mgpy_lists *lists) {
   for (int i = 0; st == 1 && i < MGPY_GENERATIONS; i++) {
     PyObject *one = PyList_GET_ITEM(all, i), *count = NULL;
     if (PyDict_Check(one)) count = PyDict_GetItemString(one, "collections");
-    if (count == NULL || PyLong_AsSsize_t(count) != lists->stats[i][0]) st = 0;
+    if (count == NULL || PyLong_AsSsize_t(count) != after->stats[i][0]) st = 0;
   }
   Py_DECREF(all);
   if (st == 0) PyErr_Clear();
@@ -63,30 +63,33 @@ static int walk_has_stats(const mgpy_lists *lists) {
 /* Looked for once. @return 0, or -1 and an error; walk->lists stays NULL if they are
  * not known. */
 static int walk_find_lists(mgpy_walk *walk) {
-  mgpy_generation *found;
-  mgpy_lists *lists;
+  mgpy_generation *lists;
+  mgpy_after *after;
   int has;
 
   walk->lists = walk->state->lists;
   if (walk->lists != NULL) return 0;
-  if (mgpy_lists_find(walk->state, &found) < 0) return -1;
-  lists = (mgpy_lists *)found;
-  if (lists == NULL || lists->youngest != &lists->generation[0].head ||
-      lists->frozen.threshold != 0 || !mgpy_is_linked(&lists->frozen.head))
+  if (mgpy_lists_find(walk->state, &lists) < 0) return -1;
+  if (lists == NULL) return 0;
+  after = mgpy_after_of(lists);
+  if (after->youngest != &lists[0].head || after->frozen.threshold != 0 ||
+      !mgpy_is_linked(&after->frozen.head))
     return 0;
-  has = walk_has_stats(lists);
+  has = walk_has_stats(after);
   if (has == 1) walk->lists = walk->state->lists = lists;
   return has < 0 ? -1 : 0;
 }
 
 /* Oldest first. */
-static mgpy_link *walk_head(mgpy_lists *lists, int part) {
-  return part == 0 ? &lists->frozen.head
-                   : &lists->generation[MGPY_GENERATIONS - part].head;
+static mgpy_link *walk_head(mgpy_generation *lists, int part) {
+  return part == 0 ? &mgpy_after_of(lists)->frozen.head
+                   : &lists[MGPY_GENERATIONS - part].head;
 }
 
-static bool walk_is_head(const mgpy_lists *lists, const mgpy_link *link) {
-  return (uintptr_t)link - (uintptr_t)lists < sizeof *lists;
+static bool walk_is_head(const mgpy_generation *lists, const mgpy_link *link) {
+  uintptr_t end = (uintptr_t)(mgpy_after_of(lists) + 1);
+
+  return (uintptr_t)link - (uintptr_t)lists < end - (uintptr_t)lists;
 }
 
 static mgpy_link *walk_cursor(const mgpy_walk *walk) {
@@ -122,22 +125,24 @@ static void walk_put(mgpy_walk *walk, mgpy_link *after) {
 
 /* ---- slices ----------------------------------------------------------------- */
 
-static bool walk_has_frozen(const mgpy_lists *lists) {
-  return mgpy_link_of(lists->frozen.head.next) != &lists->frozen.head;
+static bool walk_has_frozen(const mgpy_generation *lists) {
+  const mgpy_link *frozen = &mgpy_after_of(lists)->frozen.head;
+
+  return mgpy_link_of(frozen->next) != frozen;
 }
 
 static void walk_begin(mgpy_walk *walk) {
   walk->part = 0;
   walk->visited = 0;
   walk->had_frozen = walk_has_frozen(walk->lists);
-  walk->full_collections = walk->lists->stats[WALK_FULL][0];
+  walk->full_collections = mgpy_after_of(walk->lists)->stats[WALK_FULL][0];
   PyObject_GC_UnTrack(walk->mark);
   PyObject_GC_Track(walk->mark);
   walk_put(walk, walk_head(walk->lists, 0));
 }
 
 static bool walk_is_disturbed(const mgpy_walk *walk) {
-  return walk->full_collections != walk->lists->stats[WALK_FULL][0] ||
+  return walk->full_collections != mgpy_after_of(walk->lists)->stats[WALK_FULL][0] ||
          (walk->had_frozen && walk->part > 0 && !walk_has_frozen(walk->lists));
 }
 
@@ -154,7 +159,7 @@ static bool walk_may_end(const mgpy_walk *walk, const mgpy_link *head) {
 static mgpy_walk_state walk_anew(mgpy_walk *walk) {
   if (walk->restarts >= MGPY_WALK_RESTARTS) {
     walk->is_exact = false;
-    walk->full_collections = walk->lists->stats[WALK_FULL][0];
+    walk->full_collections = mgpy_after_of(walk->lists)->stats[WALK_FULL][0];
     walk->had_frozen = walk_has_frozen(walk->lists);
     return MGPY_WALK_MORE;
   }

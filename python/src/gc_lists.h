@@ -4,8 +4,10 @@
  *
  * A header is two words before its object, next and previous, with flags in the low
  * bits. The heads of the generations are in one array, each with its threshold and
- * its count (roll.c finds and checks it); after it come a pointer to the first of
- * them, what gc.freeze() put aside, and the figures of gc.get_stats(). */
+ * its count (roll.c finds and checks it); after it, on the next whole word, come a
+ * pointer to the first of them, what gc.freeze() put aside, and the figures of
+ * gc.get_stats(). The array itself need not be on a whole word: it is on half a one
+ * in Debian's 3.13.5. */
 #ifndef MEMGUARD_GC_LISTS_H
 #define MEMGUARD_GC_LISTS_H
 
@@ -20,21 +22,31 @@
 
 #define MGPY_GENERATIONS 3
 
-typedef struct mgpy_link {
+#define MGPY_HALF_WORDS __attribute__((packed, aligned(4)))
+
+typedef struct MGPY_HALF_WORDS mgpy_link {
   uintptr_t next, previous;
 } mgpy_link;
 
-typedef struct mgpy_generation {
+/* Of the array the youngest is the first. */
+typedef struct MGPY_HALF_WORDS mgpy_generation {
   mgpy_link head;
   int threshold, count;
 } mgpy_generation;
 
-typedef struct mgpy_lists {
-  mgpy_generation generation[MGPY_GENERATIONS]; /* youngest first */
+/* What comes after the array. */
+typedef struct mgpy_after {
   mgpy_link *youngest;
   mgpy_generation frozen;
   Py_ssize_t stats[MGPY_GENERATIONS][3]; /* collections, collected, uncollectable */
-} mgpy_lists;
+} mgpy_after;
+
+static inline mgpy_after *mgpy_after_of(const mgpy_generation *first) {
+  uintptr_t end = (uintptr_t)(first + MGPY_GENERATIONS);
+  uintptr_t past = sizeof(void *) - 1;
+
+  return (mgpy_after *)((end + past) & ~past);
+}
 
 #define MGPY_LINK_FLAGS ((uintptr_t)3)
 

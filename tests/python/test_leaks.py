@@ -221,6 +221,11 @@ def listeners(w: World) -> None:
     w.monitor.off("pressure", print)
 
 
+def alerting(w: World) -> None:
+    channel = w.monitor.alerts.add(memguard.alerts.Callback(print))
+    w.monitor.alerts.remove(channel)
+
+
 def callbacks(w: World) -> None:
     w.monitor.register_pressure_callback(print)
     w.monitor.pressure_callbacks.remove(print)
@@ -376,6 +381,7 @@ CASES: dict[str, tuple[Callable[[World], object], list[str]]] = {
     ),
     "events": (event, ["MemoryMonitor.check_memory_pressure"]),
     "listeners": (listeners, ["MemoryMonitor.on", "MemoryMonitor.off"]),
+    "alerts": (alerting, ["MemoryMonitor.alerts"]),
     "callbacks": (callbacks, ["MemoryMonitor.register_pressure_callback"]),
     "readings": (
         lambda w: (

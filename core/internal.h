@@ -385,8 +385,6 @@ mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err);
 /** @return whether it ran. */
 bool mg__sampler_stop(mg__seat *seat);
 bool mg__sampler_is_running(const mg__seat *seat);
-/** The kernel's part of a reading, now. */
-void mg__sampler_read(mg_reading *out);
 uint64_t mg__sampler_fd_count(void);
 /** Has the worker thread call hooks.deliver. */
 void mg__sampler_deliver(mg__seat *seat);

@@ -356,7 +356,7 @@ static void monitor_pass(mg_monitor *m, mg__pass pass, mg_sample *out) {
   mg__verdict verdict;
   mg_reading reading;
 
-  mg__sampler_read(&reading);
+  mg_read_process(&reading);
   verdict = mg__monitor_judge(m, &reading, mg_clock_ns(), mg__os_unix_ms(),
                               pass, out);
   mg__pools_follow();

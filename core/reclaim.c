@@ -188,7 +188,7 @@ static double reclaim_usage(mg_reclaim *r, mg_reading *out) {
   mg_domain domain;
   double usage;
 
-  mg__sampler_read(out);
+  mg_read_process(out);
   mg__lock(&r->lock);
   if (r->lead != NULL) mg__monitor_add_heap(r->lead, out);
   usage = mg_usage(out, &r->config, &domain);

@@ -568,7 +568,7 @@ void mg__sampler_nudge(void) {
 
 /* ---- readings ---------------------------------------------------------- */
 
-void mg__sampler_read(mg_reading *out) {
+void mg_read_process(mg_reading *out) {
   mg__lock(&sampler.lock);
   sampler_read(out);
   mg__unlock(&sampler.lock);
@@ -595,5 +595,3 @@ uint64_t mg_rss_bytes(void) {
   mg__unlock(&sampler.lock);
   return bytes;
 }
-
-void mg_read_process(mg_reading *out) { mg__sampler_read(out); }

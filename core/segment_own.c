@@ -14,7 +14,7 @@ static void own_fill_now(mg_segment_now *now) {
   mg__pools_total pools;
   mg_reading reading;
 
-  mg__sampler_read(&reading);
+  mg_read_process(&reading);
   mg__pools_read_total(&pools);
   *now = (mg_segment_now){.number = 1,
                           .clock_ns = mg_clock_ns(),

@@ -150,6 +150,11 @@ void mg__json_text(mg__json *json, const char *key, const char *text) {
   json_put(json, "\"", 1);
 }
 
+void mg__json_key(mg__json *json, const char *key) {
+  mg__json_text(json, NULL, key);
+  json_put(json, ":", 1);
+}
+
 void mg__json_uint(mg__json *json, const char *key, uint64_t value) {
   char text[JSON_NUMBER_BYTES];
 

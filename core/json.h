@@ -24,6 +24,8 @@ typedef struct mg__json {
 /** All zero is a valid start. */
 #define MG__JSON_INIT {NULL, 0, 0, 0, {0}, false}
 
+/** A key of any bytes; the next value has none of its own. */
+void mg__json_key(mg__json *json, const char *key);
 void mg__json_object(mg__json *json, const char *key);
 void mg__json_array(mg__json *json, const char *key);
 /** Ends the innermost of these. */

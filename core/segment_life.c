@@ -447,7 +447,7 @@ void mg__segment_after_fork_in_child(void) {
   mg__reaper_close(mg__self.reaper);
   mg__self.reaper = NULL;
   mg__segment_forget_alerts(NULL);
-  mg__self.is_wanted = false;
+  mg__self.is_wanted = mg__self.is_file_wanted = false;
   mg__self.sample.number = 0;
   mg__self.own_cpu_us = mg__self.thread_cpu_us = 0;
   mg__self.group_os = NULL;

@@ -60,6 +60,7 @@ typedef struct mg__publisher {
   /* The sampler thread's. */
   mg_sample sample; /* of this pass; number 0: none */
   double max_memory_mb, max_heap_mb, interval_ms;
+  uint64_t marks;
   bool is_wanted, is_file_wanted;
   uint32_t phase_kinds; /* of the open file */
   uint64_t own_cpu_us, thread_cpu_us;
@@ -108,6 +109,10 @@ struct mg_segment {
 mg_status mg__segment_open_file(mg_segment *out, mg__file file,
                                 mg_error *err);
 
+/** Reads the two halves, `bytes` each, of a part at `at`; tries again where both are
+ *  torn. @return the half that is current, or -1. */
+int mg__segment_halves(mg_segment *segment, void *halves, size_t bytes,
+                       size_t at);
 /** Copies out of a segment. @return whether all of it is there. */
 bool mg__segment_copy(const mg_segment *segment, void *out, size_t bytes,
                       size_t offset);

@@ -349,6 +349,8 @@ mg_status mg_segment_read(mg_segment *s, mg_segment_view *out, mg_error *err) {
   out->next_unix_ms = front.life.next_unix_ms;
   out->ended_unix_ms = front.life.ended_unix_ms;
   out->oom_kills = front.life.oom_kills;
+  for (int i = 0; i < MG_SEGMENT_MARKS; i++)
+    out->mark_percent[i] = (double)(front.life.marks >> 16 * i & 0xffffu) / 100;
   out->events_lost = front.life.events_lost;
   out->own_cpu_us = front.life.own_cpu_us;
   memcpy(out->gc, front.gc, sizeof out->gc);

@@ -3158,6 +3158,7 @@ declare const memguard: {
   StageBase: typeof StageBase;
   adviseNodeOptions: typeof adviseNodeOptions;
   adviseWorker: typeof adviseWorker;
+  alerts: typeof alerts;
   bullmq: typeof bullmq;
   cacheStats: typeof cacheStats;
   capabilities: Capabilities;
@@ -3169,6 +3170,7 @@ declare const memguard: {
   leak: typeof leak;
   loadConfig: typeof loadConfig;
   metricsText: typeof metricsText;
+  middleware: typeof middleware;
   poolStats: typeof poolStats;
   processInfo: typeof processInfo;
   registerCache: typeof registerCache;

@@ -25,6 +25,9 @@ module.exports = {
   get capabilities() {
     return capabilities();
   },
+  get alerts() {
+    return require('./lib/alerts');
+  },
   get bullmq() {
     return require('./lib/bullmq');
   },
@@ -68,7 +71,9 @@ for (const [name, file] of Object.entries({
   adviseWorker: 'tuning',
   cacheStats: 'caches',
   collectMetrics: 'metrics',
+  fastifyPlugin: 'web',
   metricsText: 'metrics',
+  middleware: 'web',
   poolStats: 'caches',
   registerCache: 'caches',
   registerOpenTelemetry: 'bridges/open_telemetry',

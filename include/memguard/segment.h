@@ -134,7 +134,7 @@ typedef struct mg_segment_life {
   uint64_t ended_unix_ms;     /* when it left RUNNING; 0 while it runs */
   uint64_t events_lost;       /* evicted unread from queues of its monitors */
   uint64_t own_cpu_us;        /* CPU time of the thread that writes this */
-  uint64_t reserved;
+  uint64_t marks; /* mg_segment_mark: 16 bits each, in hundredths of a percent */
 } mg_segment_life;
 
 /** Settings that usage is judged by, the lowest bits first. */
@@ -359,6 +359,7 @@ typedef struct mg_segment_view {
   mg_segment_state state;
   bool is_folded;
   uint64_t heartbeat_unix_ms, next_unix_ms, ended_unix_ms, oom_kills;
+  double mark_percent[MG_SEGMENT_MARKS]; /* by mg_segment_mark; 0: not said */
   uint64_t events_lost, own_cpu_us;
   mg_sample sample;    /* number 0: none yet */
   mg_segment_now now;  /* what else came with it */

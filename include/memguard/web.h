@@ -281,7 +281,7 @@ MG_API mg_status mg_web_process(char **out, const mg_metrics_process *process,
 typedef struct mg_web_file {
   const char *name; /* "index.html", "app.js" */
   const char *type; /* Content-Type: "text/javascript; charset=utf-8" */
-  const char *etag; /* of what it holds, with its quotes: "\"1f3a\"" */
+  const char *etag; /* of the content, in its quotes */
   const char *bytes;
   size_t count;
 } mg_web_file;

@@ -296,6 +296,7 @@ module.exports = {
   LevelTracker,
   Optimizer,
   Policy,
+  Recycle,
   alertReplay,
   budgetBytes,
   bufferFlushAt,

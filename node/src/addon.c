@@ -141,7 +141,8 @@ static napi_status env_define(napi_env env, napi_value exports, mgn_env *self) {
       mgn_manager_define, mgn_policy_define,  mgn_optimize_define,
       mgn_reclaim_define, mgn_pool_define,    mgn_tune_define,
       mgn_detector_define, mgn_census_define, mgn_leak_replay_define,
-      mgn_segment_define, mgn_metrics_define};
+      mgn_segment_define, mgn_recycle_define, mgn_metrics_define,
+      mgn_alert_define, mgn_web_define};
   napi_value version;
   napi_status st = napi_ok;
 

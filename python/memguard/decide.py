@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LevelTracker",
     "Optimizer",
+    "Recycle",
     "alert_replay",
     "buffer_flush_at",
     "buffer_size_next",

@@ -53,7 +53,10 @@ def metrics_text(openmetrics: bool = False, *, compatible: bool = True) -> str:
 
 def collect_metrics(*, compatible: bool = True, workers: bool = False) -> list[Metric]:
     """The same as objects, in the order of the text: for bridges to other
-    libraries."""
+    libraries.
+
+    `workers`: with those of all living processes of this process group, as a server
+    and its workers, each of which shows itself in its segment."""
     return [
         Metric(name, kind, unit, text, [MetricSample(*sample) for sample in samples])
         for name, kind, unit, text, samples in _core._metrics_collect(

@@ -453,10 +453,6 @@ void mgpy_detectors_after_fork(mgpy_state *state);
 
 int mgpy_add_recycle(PyObject *module, mgpy_state *state);
 
-/* ---- bridge.c ----------------------------------------------------------- */
-
-int mgpy_add_bridge(PyObject *module, mgpy_state *state);
-
 /* ---- optimize.c --------------------------------------------------------- */
 
 int mgpy_add_optimize(PyObject *module, mgpy_state *state);

@@ -173,21 +173,42 @@ static bool metrics_visit(void *ctx, const mg_metrics_point *point) {
   return done == 0;
 }
 
-/* _metrics_collect(compatible): [(name, type, unit, help, [sample, ...]), ...] */
-static PyObject *metrics_collect(PyObject *module, PyObject *compatible) {
+/* _metrics_collect(compatible, workers): [(name, type, unit, help, [sample, ...]),
+ * ...], with those of the process group. */
+static PyObject *metrics_collect(PyObject *module, PyObject *args) {
   metrics_list list = {.metric = MG_METRICS};
   mg_error err = MG_ERROR_INIT;
-  int is_compatible = PyObject_IsTrue(compatible);
+  int is_compatible, workers = 0;
 
-  if (is_compatible < 0) return NULL;
+  if (!PyArg_ParseTuple(args, "p|p:_metrics_collect", &is_compatible, &workers))
+    return NULL;
   list.families = PyList_New(0);
   if (list.families == NULL) return NULL;
   metrics_prepare();
-  if (mg_metrics_each_own(metrics_groups(is_compatible), metrics_visit, &list,
-                          &err) != MG_OK)
+  if ((workers ? mg_metrics_each_group : mg_metrics_each_own)(
+          metrics_groups(is_compatible), metrics_visit, &list, &err) != MG_OK)
     mgpy_raise(PyModule_GetState(module), &err);
   if (PyErr_Occurred()) Py_CLEAR(list.families);
   return list.families;
+}
+
+/* _metrics_rows(): [(name, type, unit, help, is canonical), ...]: the table. */
+static PyObject *metrics_rows(PyObject *module, PyObject *unused) {
+  PyObject *made = PyList_New(MG_METRICS);
+  (void)module;
+  (void)unused;
+
+  for (int metric = 0; made != NULL && metric < MG_METRICS; metric++) {
+    const mg_metric_row *row = mg_metric_row_at((mg_metric)metric);
+    PyObject *one = Py_BuildValue(
+        "(ssssO)", row->name, mg_metric_type_name(row->type), row->unit,
+        row->help, row->group == MG_METRICS_CANONICAL ? Py_True : Py_False);
+    if (one == NULL)
+      Py_CLEAR(made);
+    else
+      PyList_SET_ITEM(made, metric, one);
+  }
+  return made;
 }
 
 /* ---- others ------------------------------------------------------------------ */
@@ -239,7 +260,8 @@ static PyObject *metrics_read(PyObject *module, PyObject *args) {
 
 static PyMethodDef metrics_methods[] = {
     {"_metrics_text", metrics_text, METH_VARARGS, NULL},
-    {"_metrics_collect", metrics_collect, METH_O, NULL},
+    {"_metrics_collect", metrics_collect, METH_VARARGS, NULL},
+    {"_metrics_rows", metrics_rows, METH_NOARGS, NULL},
     {"_metrics_read", metrics_read, METH_VARARGS, NULL},
     {"_metrics_add_connections", metrics_add_connections, METH_O, NULL},
     {NULL, NULL, 0, NULL}};

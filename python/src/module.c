@@ -151,7 +151,8 @@ static int module_exec(PyObject *module) {
       mgpy_add_manager, mgpy_add_level_tracker, mgpy_add_policy,
       mgpy_add_gc, mgpy_add_optimize, mgpy_add_tuner, mgpy_add_roll,
       mgpy_add_pools, mgpy_add_encoding, mgpy_add_census, mgpy_add_detector,
-      mgpy_add_segment, mgpy_add_alert};
+      mgpy_add_segment, mgpy_add_recycle, mgpy_add_metrics,
+      mgpy_add_alert, mgpy_add_web};
   mgpy_state *state = PyModule_GetState(module);
   PyObject *events;
   int st;

@@ -15,9 +15,9 @@ test('names', () => {
     'BufferManager', 'FdWatch', 'HeapTuner', 'IndicatorCache', 'LeakCulprit', 'LeakDetector', 'LeakFinding',
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService', 'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer',
     'PooledBufferWriter', 'QueueMemory', 'ResourceManager', 'ResourceStats', 'ResourceType', 'ReusePool',
-    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'bullmq', 'cacheStats', 'capabilities', 'decide',
-    'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache', 'registerPool',
-    'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
+    'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'alerts', 'bullmq', 'cacheStats', 'capabilities', 'collectMetrics', 'decide',
+    'encoding', 'errorCodes', 'fastifyPlugin', 'leak', 'loadConfig', 'metricsText', 'middleware', 'poolStats', 'processInfo',
+    'registerCache', 'registerOpenTelemetry', 'registerPool', 'registerPromClient', 'rssBytes', 'serializers', 'serve', 'sharedPool', 'transports', 'version',
   ]);
 });
 

@@ -73,9 +73,10 @@ test('as a module', async () => {
     'BufferManager', 'FdWatch', 'HeapTuner', 'IndicatorCache', 'LeakCulprit', 'LeakDetector', 'LeakFinding',
     'ManagedConnectionPool', 'MemoryLeakDetected', 'MemoryMonitor', 'MemoryOptimizationService',
     'MemoryPool', 'ObjectPool', 'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'QueueMemory', 'ResourceManager',
-    'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'bullmq',
-    'cacheStats', 'capabilities', 'decide', 'default', 'encoding', 'errorCodes', 'leak', 'loadConfig', 'poolStats', 'processInfo', 'registerCache',
-    'registerPool', 'rssBytes', 'serializers', 'sharedPool', 'transports', 'version',
+    'ResourceStats', 'ResourceType', 'ReusePool', 'RingBuffer', 'StageBase', 'adviseNodeOptions', 'adviseWorker', 'alerts', 'bullmq', 'cacheStats',
+    'capabilities', 'collectMetrics', 'decide', 'default', 'encoding', 'errorCodes', 'fastifyPlugin', 'leak', 'loadConfig',
+    'metricsText', 'middleware', 'poolStats', 'processInfo', 'registerCache', 'registerOpenTelemetry', 'registerPool',
+    'registerPromClient', 'rssBytes', 'serializers', 'serve', 'sharedPool', 'transports', 'version',
   ]);
   expect([same, items]).toEqual([true, [1]]);
 });

@@ -285,6 +285,31 @@ async function leaks(manager: ResourceManager): Promise<void> {
 }
 void leaks;
 
+// --- HTTP and bridges ---
+async function shows(): Promise<void> {
+  const site = middleware({ prefix: '/memguard', tokenFile: '/run/secrets/memguard', allowedHosts: ['shop.example'] });
+  createServer((request, response) => {
+    if (request.url === '/') response.end('mine');
+    else site(request, response);
+  });
+  await fastify().register(fastifyPlugin, { prefix: '/memguard', token: 'a-token-of-the-tests', readNeedsToken: true });
+  const server: WebServer = await serve({ port: 0, manager, bodyTimeout: 5 });
+  const { host, port } = server.address;
+  console.log(host?.length, port?.toFixed(), server.url, server.ref().isClosed);
+  await server.close();
+  // @ts-expect-error a port is a number
+  await serve({ port: '9478' });
+  // @ts-expect-error no such option
+  middleware({ tokens: [] });
+
+  const bridge = registerPromClient(register, { prefix: 'shop_' });
+  const skipped: string[] = bridge.skipped.map(({ name, reason }) => `${name}: ${reason}`);
+  registerPromClient(new Registry()).unregister();
+  registerOpenTelemetry(new MeterProvider()).unregister();
+  const meters: boolean = registerOpenTelemetry(openTelemetry.getMeterProvider()).isRegistered;
+  console.log(skipped, meters, registerOpenTelemetry().isRegistered);
+}
+void shows;
 function guarded(service: MemoryOptimizationService, worker: { pause(): void; resume(): void }): number {
   const guard = bullmq.guardWorkers(worker, service, { pauseAt: 0.85, longestPause: 1 });
   // @ts-expect-error no such option

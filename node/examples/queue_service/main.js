@@ -90,7 +90,6 @@ function parse() {
     pages: values.pages === undefined ? undefined : Math.ceil(positive('pages', values.pages)),
     leakAfter: positive('leak-after', values['leak-after']),
     seconds: positive('seconds', values.seconds) ?? (jobs === undefined ? 10 : undefined),
-    rate: positive('rate', values.rate),
     maxMemoryMb: positive('max-memory-mb', values['max-memory-mb']),
     concurrency: Math.ceil(positive('concurrency', values.concurrency)),
     apart: values.apart ? ['image'] : [],

@@ -21,7 +21,7 @@ from opentelemetry.metrics import Observation, get_meter_provider
 
 import memguard
 from memguard import _log
-from memguard.bridges import _points
+from memguard.metrics import collect_metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
-    from memguard.bridges._points import Point
+    from memguard.metrics import MetricSample
 
     Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
@@ -227,7 +227,7 @@ def install(meter_provider: MeterProvider | None = None) -> Instruments:
 
 class Instruments:
     """Instruments that were made. What is not known (a heap that nobody looks at) has
-    no data point. Callbacks never raise: a failure is logged once.
+    no data sample. Callbacks never raise: a failure is logged once.
 
     close() ends them: OpenTelemetry cannot forget an instrument, but it is told
     nothing any more. Any thread.
@@ -237,7 +237,7 @@ class Instruments:
         meter: Any = meter_provider.get_meter("memguard", memguard.__version__)
         self._is_open = True
         self._read_at = float("-inf")
-        self._read: dict[str, list[Point]] = {}
+        self._read: dict[str, list[MetricSample]] = {}
         self._complaints = _log.Complaints()
         for kind, name, unit, text, metric, label in _INSTRUMENTS:
             make = getattr(meter, f"create_observable_{kind}")
@@ -259,11 +259,11 @@ class Instruments:
         self, metric: str, label: tuple[str, str] | None, is_whole: bool
     ) -> Callback:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
-            for point in self._points().get(metric, ()):
+            for sample in self._samples().get(metric, ()):
                 attributes = {}
                 if label is not None:
-                    attributes[label[1]] = point.labels[label[0]]
-                value = int(point.value) if is_whole else point.value
+                    attributes[label[1]] = sample.labels[label[0]]
+                value = int(sample.value) if is_whole else sample.value
                 yield Observation(value, attributes)
 
         return observe
@@ -276,16 +276,16 @@ class Instruments:
 
         return observe
 
-    def _points(self) -> dict[str, list[Point]]:
+    def _samples(self) -> dict[str, list[MetricSample]]:
         if not self._is_open:
             return {}
         now = monotonic()
         if now - self._read_at < _FRESH_S:
             return self._read
-        found: dict[str, list[Point]] = {}
+        found: dict[str, list[MetricSample]] = {}
         try:
-            for point in _points.points(_points.CANONICAL, False):
-                found.setdefault(point.name, []).append(point)
+            metrics = collect_metrics(compatible=False)
+            found = {metric.name: metric.samples for metric in metrics}
         except Exception:
             self._complaints.failed("read", "metrics could not be read")
         else:

@@ -26,16 +26,18 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from memguard import _log
+from memguard import _core, _log
 from memguard._core import ConfigTypeError, InvalidError
-from memguard.bridges import _points
+from memguard.metrics import collect_metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
-    from memguard.bridges._points import Point, Row
+    from memguard.metrics import MetricSample
+
+    Row = tuple[str, str, str, str, bool]
 
 __all__ = ["MemguardCollector"]
 
@@ -79,6 +81,11 @@ class MemguardCollector(Collector):
             exclude = () if workers else _TAKEN
         if isinstance(exclude, str):
             raise ConfigTypeError(f"exclude is {exclude!r}, allowed: a list of names")
+        rows = {row[0]: row for row in _core._metrics_rows()}
+        for name in exclude:
+            if name not in rows:
+                raise InvalidError(f"exclude has {name!r}, allowed: names of metrics")
+            del rows[name]
         self._workers = bool(workers)
         self._compatible = bool(compatible)
         self._rows = {name: row for name, row in rows.items() if compatible or row[4]}
@@ -92,15 +99,14 @@ class MemguardCollector(Collector):
         """Families with their samples, read now."""
         made: list[Metric] = []
         try:
-            last = ""
-            for point in _points.points(self._groups, self._workers):
-                row = self._rows.get(point.name)
-                if row is None:
-                    continue
-                if point.name != last:
+            for metric in collect_metrics(
+                compatible=self._compatible, workers=self._workers
+            ):
+                row = self._rows.get(metric.name)
+                if row is not None:
                     made.append(_family(row))
-                    last = point.name
-                _add(made[-1], point)
+                    for sample in metric.samples:
+                        _add(made[-1], metric.name, sample)
         except Exception:
             self._complaints.failed("read", "metrics could not be read")
         else:
@@ -109,23 +115,22 @@ class MemguardCollector(Collector):
 
 
 def _family(row: Row) -> Metric:
-    name, kind = row.name, row.kind
+    name, kind, unit, text, _ = row
     if kind == "counter":
         if name.endswith("_total"):
             name = name.removesuffix("_total")
         else:
             kind = "unknown"
-    unit = row.unit if name.endswith(f"_{row.unit}") else ""
-    return Metric(name, row.text, kind, unit)
+    return Metric(name, text, kind, unit if name.endswith(f"_{unit}") else "")
 
 
-def _add(family: Metric, point: Point) -> None:
-    if point.buckets is None:
-        family.add_sample(point.name, point.labels, point.value)
+def _add(family: Metric, name: str, sample: MetricSample) -> None:
+    labels, value, buckets = sample
+    if buckets is None:
+        family.add_sample(name, labels, value)
         return
     as_text: Any = floatToGoString
-    for bound, count in point.buckets:
-        labels = {**point.labels, "le": as_text(bound)}
-        family.add_sample(f"{point.name}_bucket", labels, count)
-    family.add_sample(f"{point.name}_count", point.labels, point.buckets[-1][1])
-    family.add_sample(f"{point.name}_sum", point.labels, point.value)
+    for bound, count in buckets:
+        family.add_sample(f"{name}_bucket", {**labels, "le": as_text(bound)}, count)
+    family.add_sample(f"{name}_count", labels, buckets[-1][1])
+    family.add_sample(f"{name}_sum", labels, value)

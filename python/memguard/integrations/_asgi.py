@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 class AsgiMiddleware:
-    """An ASGI application that runs another one, watches the process and answers at
-    `path` itself.
+    """An ASGI application that runs another one and watches the process.
 
     The manager starts with the first event of the application, in the process that
     serves: the lifespan, or a request. The loop is watched for its load. A worker
@@ -33,20 +32,16 @@ class AsgiMiddleware:
 
     def __init__(
         self,
-        app: Application,
+        app: Application | None = None,
         *,
         manager: ResourceManager | None = None,
         config: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
-        path: str | None = None,
-        site: Application | None = None,
     ) -> None:
         self.app = app
         self._manager = manager
         self._config = config
         self._limits = limits or Limits()
-        self._path = path
-        self._site = site
         self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -72,29 +67,16 @@ class AsgiMiddleware:
         return True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        assert self.app is not None
         worker = self._started()
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        inner = self._inside(scope)
-        if inner is not None and self._site is not None:
-            await self._site(inner, receive, send)
             return
         worker.began()
         try:
             await self.app(scope, receive, self._closing(worker, scope, send))
         finally:
             worker.ended()
-
-    def _inside(self, scope: Message) -> Message | None:
-        """The scope as the site sees it; None if it is not for the site."""
-        if self._path is None:
-            return None
-        root, path = scope.get("root_path", ""), scope["path"]
-        inside = path.removeprefix(root) if root else path
-        if inside != self._path and not inside.startswith(self._path + "/"):
-            return None
-        return {**scope, "root_path": root + self._path}
 
     def _closing(self, worker: Worker, scope: Message, send: Send) -> Send:
         """Tells the client of a worker that is due to connect anew."""

@@ -1,30 +1,27 @@
-"""What memguard.web serves, inside an application."""
+"""What memguard.web serves, around an application."""
 
 from __future__ import annotations
-
-from memguard._core import ConfigTypeError, InvalidError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from memguard.web import SiteOptions
 
-def path_of(path: str | None) -> str | None:
-    """Where the site is mounted: "/memguard". Raises ConfigTypeError, InvalidError."""
+
+def asgi_site(app: Any, path: str | None, options: SiteOptions) -> Any:
+    """`app`, with memguard at `path`; `app` itself if that is None."""
     if path is None:
-        return None
-    if not isinstance(path, str):
-        raise ConfigTypeError(f"path is {path!r}, allowed: a str, or None")
-    if not path.startswith("/") or not path.strip("/"):
-        raise InvalidError(f"path is {path!r}, allowed: one like '/memguard'")
-    return path.rstrip("/")
+        return app
+    from memguard.web import asgi_app
+
+    return asgi_app(app, prefix=path, **options)
 
 
-def asgi_site(path: str | None, token: str | None, hosts: tuple[str, ...]) -> Any:
-    """The ASGI application for `path`; None if there is none."""
-    return None
+def wsgi_site(app: Any, path: str | None, options: SiteOptions) -> Any:
+    """`app`, with memguard at `path`; `app` itself if that is None."""
+    if path is None:
+        return app
+    from memguard.web import wsgi_app
 
-
-def wsgi_site(path: str | None, token: str | None, hosts: tuple[str, ...]) -> Any:
-    """The WSGI application for `path`; None if there is none."""
-    return None
+    return wsgi_app(app, prefix=path, **options)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class WsgiMiddleware:
-    """A WSGI application that runs another one, watches the process and answers at
-    `path` itself. `threads`: requests that the process takes at a time."""
+    """A WSGI application that runs another one and watches the process. `threads`:
+    requests that it takes at a time."""
 
     def __init__(
         self,
@@ -26,26 +26,14 @@ class WsgiMiddleware:
         manager: ResourceManager | None = None,
         config: Mapping[str, Any] | None = None,
         threads: int = 1,
-        path: str | None = None,
-        site: Application | None = None,
     ) -> None:
         self.app = app
         self.manager = manager_of(manager, config)
         self._worker = Worker(self.manager, slots=threads)
-        self._path = path
-        self._site = site
 
     def __call__(
         self, environ: Environ, start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        if self._site is not None and self._is_ours(environ.get("PATH_INFO", "")):
-            assert self._path is not None
-            inner = {
-                **environ,
-                "SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + self._path,
-                "PATH_INFO": environ["PATH_INFO"][len(self._path) :],
-            }
-            return self._site(inner, start_response)
         self._worker.began()
         try:
             body = self.app(environ, start_response)
@@ -53,10 +41,6 @@ class WsgiMiddleware:
             self._worker.ended()
             raise
         return _Body(body, self._worker)
-
-    def _is_ours(self, path: str) -> bool:
-        ours = self._path
-        return ours is not None and (path == ours or path.startswith(ours + "/"))
 
 
 class _Body:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from memguard._core import ConfigTypeError
 from memguard.integrations._asgi import AsgiMiddleware
-from memguard.integrations._site import asgi_site, path_of, wsgi_site
+from memguard.integrations._site import asgi_site, wsgi_site
 from memguard.integrations._worker import Limits
 from memguard.integrations._wsgi import WsgiMiddleware
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Unpack
 
     from memguard.manager import ResourceManager
+    from memguard.web import SiteOptions
 
 __all__ = ["init_app"]
 
@@ -33,24 +34,23 @@ def init_app(
     manager: ResourceManager | None = None,
     config: Mapping[str, Any] | None = None,
     path: str | None = "/memguard",
-    token: str | None = None,
-    hosts: tuple[str, ...] = (),
     threads: int = 1,
     max_rss_mb: float | None = None,
     sustain: float = 30.0,
     jitter: float = 30.0,
     min_age: float = 60.0,
+    **site: Unpack[SiteOptions],
 ) -> Any:
     """Returns an application that runs `application`, of get_wsgi_application() or
     get_asgi_application().
 
     `manager`: the program's own; else one is made from `config`. `path`: where memguard
-    answers (None: nowhere); `token` and `hosts` are those of memguard.web. `threads`
-    (WSGI): requests that a process takes at a time, for the load. The rest (ASGI, with
-    uvicorn) is that of memguard.integrations.Limits; WSGI workers are replaced by
-    memguard.integrations.gunicorn.
+    answers (None: nowhere); `site`: options of memguard.web, as allowed_hosts.
+    `threads` (WSGI): requests that a process takes at a time, for the load. The rest
+    (ASGI, with uvicorn) is that of memguard.integrations.Limits; WSGI workers are
+    replaced by memguard.integrations.gunicorn.
 
-    Raises ConfigTypeError, RangeError, InvalidError.
+    Raises ConfigTypeError, RangeError, InvalidError, and as memguard.web.
     """
     if not callable(application):
         raise ConfigTypeError(
@@ -58,28 +58,20 @@ def init_app(
             "or get_asgi_application() returns"
         )
     limits = Limits(max_rss_mb, sustain=sustain, jitter=jitter, min_age=min_age)
-    where = path_of(path)
     if _is_async(application):
-        return AsgiMiddleware(
-            application,
-            manager=manager,
-            config=config,
-            limits=limits,
-            path=where,
-            site=asgi_site(path, token, hosts),
+        made = AsgiMiddleware(
+            application, manager=manager, config=config, limits=limits
         )
+        return asgi_site(made, path, site)
     if max_rss_mb is not None:
         raise ConfigTypeError(
             f"max_rss_mb is {max_rss_mb!r}, allowed: None for a WSGI application, "
             "whose workers memguard.integrations.gunicorn replaces"
         )
-    return WsgiMiddleware(
-        application,
-        manager=manager,
-        config=config,
-        threads=threads,
-        path=where,
-        site=wsgi_site(path, token, hosts),
+    return wsgi_site(
+        WsgiMiddleware(application, manager=manager, config=config, threads=threads),
+        path,
+        site,
     )
 
 

@@ -11,15 +11,16 @@ see memguard.integrations.gunicorn.
 from __future__ import annotations
 
 from memguard._core import ConfigTypeError
-from memguard.integrations._site import path_of, wsgi_site
+from memguard.integrations._site import wsgi_site
 from memguard.integrations._wsgi import WsgiMiddleware
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Unpack
 
     from memguard.manager import ResourceManager
+    from memguard.web import SiteOptions
 
 __all__ = ["init_app"]
 
@@ -30,18 +31,17 @@ def init_app(
     manager: ResourceManager | None = None,
     config: Mapping[str, Any] | None = None,
     path: str | None = "/memguard",
-    token: str | None = None,
-    hosts: tuple[str, ...] = (),
     threads: int = 1,
+    **site: Unpack[SiteOptions],
 ) -> ResourceManager:
     """Puts memguard around `app.wsgi_app`, and its manager into
     `app.extensions["memguard"]`; returns it.
 
     `manager`: the program's own; else one is made from `config`. `path`: where memguard
-    answers (None: nowhere); `token` and `hosts` are those of memguard.web. `threads`:
-    requests that a process takes at a time, for the load.
+    answers (None: nowhere); `site`: options of memguard.web, as allowed_hosts.
+    `threads`: requests that a process takes at a time, for the load.
 
-    Raises ConfigTypeError, InvalidError.
+    Raises ConfigTypeError, InvalidError, and as memguard.web.
     """
     if not callable(getattr(app, "wsgi_app", None)):
         raise ConfigTypeError(f"app is {app!r}, allowed: a Flask application")

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from memguard._core import ConfigTypeError
 from memguard.integrations._asgi import AsgiMiddleware
-from memguard.integrations._site import asgi_site, path_of
+from memguard.integrations._site import asgi_site
 from memguard.integrations._worker import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Unpack
 
     from memguard.manager import ResourceManager
+    from memguard.web import SiteOptions
 
 __all__ = ["init_app"]
 
@@ -30,29 +31,33 @@ def init_app(
     manager: ResourceManager | None = None,
     config: Mapping[str, Any] | None = None,
     path: str | None = "/memguard",
-    token: str | None = None,
-    hosts: tuple[str, ...] = (),
     max_rss_mb: float | None = None,
     sustain: float = 30.0,
     jitter: float = 30.0,
     min_age: float = 60.0,
+    **site: Unpack[SiteOptions],
 ) -> None:
     """Adds a middleware to a Starlette or FastAPI application that has not started.
 
     `manager`: the program's own; else one is made from `config`, in the process that
-    serves. `path`: where memguard answers (None: nowhere); `token` and `hosts` are
-    those of memguard.web. The rest is that of memguard.integrations.Limits: with
-    `uvicorn --workers N` a worker that stays over max_rss_mb makes room for a new one.
+    serves. `path`: where memguard answers (None: nowhere); `site`: options of
+    memguard.web, as allowed_hosts. The rest is that of memguard.integrations.Limits:
+    with `uvicorn --workers N` a worker that stays over max_rss_mb makes room for a new
+    one.
 
-    Raises ConfigTypeError, RangeError, InvalidError.
+    Raises ConfigTypeError, RangeError, InvalidError, and as memguard.web.
     """
     if not callable(getattr(app, "add_middleware", None)):
         raise ConfigTypeError(f"app is {app!r}, allowed: a Starlette application")
-    app.add_middleware(
-        AsgiMiddleware,
+    inner = AsgiMiddleware(
         manager=manager,
         config=config,
         limits=Limits(max_rss_mb, sustain=sustain, jitter=jitter, min_age=min_age),
-        path=path_of(path),
-        site=asgi_site(path, token, hosts),
     )
+    whole = asgi_site(inner, path, site)
+
+    def around(app: Any) -> Any:
+        inner.app = app
+        return whole
+
+    app.add_middleware(around)

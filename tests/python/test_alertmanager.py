@@ -151,7 +151,7 @@ def test_an_outage_loses_nothing(manager: Alertmanager, receiver: Receiver) -> N
 
 @pytest.mark.parametrize("which", ["example", "test"])
 def test_amtool_accepts(which: str, manager: Alertmanager) -> None:
-    file = ROOT / "rules/alertmanager.yml" if which == "example" else manager.config
+    file = ROOT / "docs/alertmanager.yml" if which == "example" else manager.config
     done = subprocess.run(
         [program("amtool"), "check-config", str(file)],
         capture_output=True,

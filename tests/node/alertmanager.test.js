@@ -88,7 +88,7 @@ test('an outage loses nothing', async () => {
     leak: { leakDetection: false, fdWarningCount: 1 },
     alert: { highUsageFor: 0, resolveAfter: 0, cooldown: 0 },
   }, { environment: false });
-  const times = { resend: 5, least: 2, retryFirst: 0.1, retryMost: 0.5 };
+  const times = { resend: 5, least: 10, retryFirst: 0.1, retryMost: 0.5 };
   try {
     const channel = monitor.alerts.add(new alerts.Alertmanager(manager.url, times));
     const lost = ['critical', 'high_usage', 'out_of_memory'];

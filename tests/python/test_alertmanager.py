@@ -127,7 +127,7 @@ def test_an_outage_loses_nothing(manager: Alertmanager, receiver: Receiver) -> N
     with MemoryMonitor(config, environment=False) as monitor:
         channel = monitor.alerts.add(
             alerts.Alertmanager(
-                manager.url, resend=5, least=2, retry_first=0.1, retry_most=0.5
+                manager.url, resend=5, least=10, retry_first=0.1, retry_most=0.5
             )
         )
         until(lambda: "fd_leak" in receiver.kinds(PEOPLE, "firing"))

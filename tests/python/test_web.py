@@ -132,7 +132,7 @@ def manager() -> Iterator[memguard.ResourceManager]:
         until = time.monotonic() + 60
         # It is live at once; until its first sample the former one's is shown.
         stats = "/api/v1/memory/stats"
-        while get(stats).json["memory"]["max_memory_mb"] != 1 << 20:
+        while get(stats).json["memory"]["alert_threshold"] != 91.5:
             assert time.monotonic() < until
             time.sleep(0.005)
         yield made

@@ -324,7 +324,8 @@ def test_fork(run_child: Any) -> None:
             os.write(wait[1], b"x")
             assert os.waitpid(pid, 0)[1] == 0
             print("ok")
-            """
+            """,
+            "-Wignore::DeprecationWarning",  # from 3.12 on: threads and fork()
         )
         == "ok\n"
     )

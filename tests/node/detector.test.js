@@ -30,6 +30,7 @@ afterEach(() => {
 function fullCollection() {
   v8.setFlagsFromString('--expose-gc');
   vm.runInNewContext('gc')();
+  v8.setFlagsFromString('--no-expose-gc');
 }
 
 /** A heap of 20 MB and 0.5 MB more each ms, as told after full collections. */

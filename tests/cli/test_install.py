@@ -51,7 +51,16 @@ def test_find_package(prefix: Path) -> None:
     folder = prefix.parent
     (folder / "CMakeLists.txt").write_text(CMAKE)
     build = folder / "build"
-    run("cmake", "-S", folder, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}")
+    run(
+        "cmake",
+        "-G",
+        "Ninja",
+        "-S",
+        folder,
+        "-B",
+        build,
+        f"-DCMAKE_PREFIX_PATH={prefix}",
+    )
     run("cmake", "--build", build)
     assert " of the limit, by " in run(build / "shared")
     assert " of the limit, by " in run(build / "static")

@@ -188,9 +188,10 @@ test('everything is reached by keyboard and has a name', async () => {
   expect(await page.evaluate(() => document.activeElement.id)).toBe('token-value');
   await page.keyboard.press('Escape');
   await page.locator('.chart-memory').focus();
-  await page.keyboard.press('ArrowLeft');
-  await page.keyboard.press('ArrowLeft');
-  expect(await textOf('.chart-memory .at')).toMatch(/^\d\d:\d\d:\d\d$/);
+  await until(async () => {
+    await page.keyboard.press('ArrowLeft');
+    return /^\d\d:\d\d:\d\d$/.test(await textOf('.chart-memory .at'));
+  }, 'the arrow shows a moment');
   expect(page.seen).toEqual([]);
 });
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from measure import ROOT, row
+from measure import MANY, ROOT, row
 
 TOOL = ROOT / "build" / "bin" / "memguard"
 ROUNDS = 15
@@ -33,17 +33,6 @@ PACED_S = int(os.environ.get("BENCH_PACED_S", "60"))
 GAP_S = 0.15  # the exporter gives the same answer for a tenth of a second
 CLIENT = "prometheus_client"
 
-OURS = """
-import os, signal, sys
-import memguard
-monitor = memguard.MemoryMonitor({"sample_interval": "1s"})
-monitor.start_monitoring()
-for _ in range(int(sys.argv[1]) - 1):
-    if os.fork() == 0:
-        signal.pause()
-print(flush=True)
-signal.pause()
-"""
 # As many samples of a process as memguard has of one.
 PEER = """
 import os, signal, sys
@@ -135,7 +124,7 @@ def peak_mb(pid: int) -> float:
 
 def ours(count: int) -> tuple[float, float]:
     """Time of a scrape in ms, most memory in MB."""
-    with running(sys.executable, "-c", OURS, count), exporter() as (pid, port):
+    with running(sys.executable, "-c", MANY, count, "1s"), exporter() as (pid, port):
         scraper = Scraper(port)
         scraper.wait_for(b"\nmemguard_process_threads{", count)
         return scraper.median_ms(), peak_mb(pid)
@@ -183,7 +172,7 @@ def paced(port: int, folder: str) -> tuple[float, float]:
 def paced_rows() -> Iterator[dict[str, Any]]:
     name = f"its server of {CLIENT}"
     with tempfile.TemporaryDirectory() as folder:
-        with running(sys.executable, "-c", OURS, 1), exporter() as (_, port):
+        with running(sys.executable, "-c", MANY, 1, "1s"), exporter() as (_, port):
             Scraper(port).wait_for(b"\nmemguard_process_threads{", 1)
             failed, p99 = paced(port, folder)
         with running(sys.executable, "-c", PEER, 1) as (_, line):

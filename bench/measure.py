@@ -24,6 +24,20 @@ TUNE_WORKLOADS = {
 }
 
 
+# Processes that publish what they are: N of them, sampled every so often.
+MANY = """
+import os, signal, sys
+import memguard
+monitor = memguard.MemoryMonitor({"sample_interval": sys.argv[2]})
+monitor.start_monitoring()
+for _ in range(int(sys.argv[1]) - 1):
+    if os.fork() == 0:
+        signal.pause()
+print(flush=True)
+signal.pause()
+"""
+
+
 def row(
     name: str, unit: str, ours: float, peer: float, peer_name: str
 ) -> dict[str, Any]:
@@ -57,6 +71,25 @@ def output_of(command: list[str]) -> str:
         cwd=ROOT,
         env=kept,
     ).stdout
+
+
+def told_by(
+    command: list[str], timeout_s: float, env: dict[str, str] | None = None
+) -> str:
+    """What a workload prints, run in ROOT; what it logs is shown only if it fails."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=timeout_s,
+        cwd=ROOT,
+        env=env,
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        done.check_returncode()
+    return done.stdout
 
 
 def python_child(code: str, *arguments: str) -> float:

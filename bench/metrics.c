@@ -138,7 +138,7 @@ static void render(size_t count) {
   if (mg_metrics_render(&text, &bytes, shown, count, NULL, 0,
                         MG_METRICS_PROMETHEUS, MG_METRICS_ALL, NULL) == MG_OK)
     sink += bytes;
-  mg_metrics_free(text);
+  mg_free_text(text);
 }
 
 static void render_one(void) { render(1); }
@@ -167,7 +167,7 @@ static void scrape(void) {
   if (mg_metrics_render(&text, &bytes, list, count, services, known,
                         MG_METRICS_PROMETHEUS, MG_METRICS_ALL, NULL) == MG_OK)
     sink += bytes;
-  mg_metrics_free(text);
+  mg_free_text(text);
   for (size_t i = 0; i < count; i++) mg_segment_close(list[i].segment);
   mg_segment_names_free(&names);
 }

@@ -13,7 +13,6 @@ lost        packets that went in and did not come out as they must
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from group import ended_cleanly
-from measure import ROOT, row
+from measure import ROOT, row, told_by
 
 RUNS = 3
 MEGABYTES = 1024.0
@@ -33,18 +32,8 @@ UNITS = {"throughput": "/s", "cpu": "us", "peak_rss": "MB", "lost": ""}
 
 def run(variant: str, output: Path, inputs: list[Path]) -> dict[str, float]:
     command = [sys.executable, "bench/workloads/pipeline.py", variant, str(LIMIT_MB)]
-    done = subprocess.run(
-        [*command, str(output), *map(str, inputs)],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=LIMIT_S,
-        cwd=ROOT,
-    )
-    if done.returncode != 0:
-        sys.stderr.write(done.stderr)
-        done.check_returncode()
-    found: dict[str, float] = json.loads(done.stdout)
+    told = told_by([*command, str(output), *map(str, inputs)], LIMIT_S)
+    found: dict[str, float] = json.loads(told)
     return found
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from measure import ROOT, TUNE_WORKLOADS, row
+from measure import MANY, ROOT, TUNE_WORKLOADS, row
 
 TOOL = ROOT / "build" / "bin" / "memguard"
 ROUNDS = 15
@@ -24,19 +24,6 @@ PROCESSES = 200
 WARM_UP_S, SETTLE_S, PROFILE_S = 6, 20, 20
 SERVE_S = 300  # the tool ends it
 LIMIT_S = 200
-
-# A service of 200 workers: each child publishes what it is itself.
-MANY = """
-import os, signal, sys
-import memguard
-monitor = memguard.MemoryMonitor({"sample_interval": "10s"})
-monitor.start_monitoring()
-for _ in range(int(sys.argv[1]) - 1):
-    if os.fork() == 0:
-        signal.pause()
-print(flush=True)
-signal.pause()
-"""
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -67,7 +54,7 @@ def startup(name: str, command: list[str]) -> dict[str, Any]:
 def many_processes() -> Iterator[None]:
     """They publish into the folder of this process's MEMGUARD_DIR."""
     with subprocess.Popen(
-        [sys.executable, "-c", MANY, str(PROCESSES)],
+        [sys.executable, "-c", MANY, str(PROCESSES), "10s"],
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as first:

@@ -20,13 +20,12 @@ rate         trades a second that the engine took
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from group import ended_cleanly
-from measure import ROOT, row
+from measure import row, told_by
 
 RUNS = 3
 HOURS = 24.0
@@ -52,19 +51,9 @@ SHOWN = ("base", "pause_cpu_p95", "pause_max", "gc_share", "late_p50", "cpu")
 def run(variant: str) -> dict[str, float]:
     foreign = ("MEMGUARD_", "PYTHONGC", "PYTHONMALLOC")
     env = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-    done = subprocess.run(
-        [sys.executable, "bench/workloads/trading.py", variant, str(HOURS), str(RATE)],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=LIMIT_S,
-        cwd=ROOT,
-        env=env,
-    )
-    if done.returncode != 0:
-        sys.stderr.write(done.stderr)
-        done.check_returncode()
-    found: dict[str, float] = json.loads(done.stdout)
+    command = [sys.executable, "bench/workloads/trading.py", variant]
+    told = told_by([*command, str(HOURS), str(RATE)], LIMIT_S, env)
+    found: dict[str, float] = json.loads(told)
     more = ", ".join(f"{name} {found[name]:.3g}" for name in SHOWN)
     print(f"  trading {variant}: {more}", flush=True)
     return found

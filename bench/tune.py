@@ -7,13 +7,11 @@ tuned by hand as is usually advised.
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from group import ended_cleanly
-from measure import ROOT, TUNE_WORKLOADS, row
+from measure import TUNE_WORKLOADS, row, told_by
 
 WARM_UP_S = 6
 SECONDS = 24  # as many windows of a second
@@ -36,19 +34,7 @@ def run(command: list[str], node_options: str | None) -> str:
     env = {k: v for k, v in os.environ.items() if k not in foreign}
     if node_options:
         env["NODE_OPTIONS"] = node_options
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=LIMIT_S,
-        cwd=ROOT,
-        env=env,
-    )
-    if done.returncode != 0:  # else what it logs is of no interest here
-        sys.stderr.write(done.stderr)
-        done.check_returncode()
-    return done.stdout
+    return told_by(command, LIMIT_S, env)
 
 
 def node_options_of(variant: str) -> str | None:

@@ -42,8 +42,6 @@ const char *mg_alert_state_name(mg_alert_state state) {
   return (unsigned)state < MG_ALERT_STATES ? names[state] : "unknown";
 }
 
-void mg_free_text(char *text) { mg__free(text); }
-
 void mg__alert_copy(char *out, size_t out_bytes, const char *text) {
   size_t length = 0, bytes;
 

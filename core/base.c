@@ -50,6 +50,8 @@ void mg__free(void *block) {
   if (block != NULL) base_allocator.give(base_allocator.ctx, block);
 }
 
+void mg_free_text(char *text) { mg__free(text); }
+
 char *mg__strdup(const char *text) {
   size_t bytes = strlen(text) + 1;
   char *copy = mg__alloc_untouched(bytes);

@@ -113,5 +113,3 @@ mg_status mg_control_ask(char **out, const char *socket_path,
   mg__file_close(&file);
   return st;
 }
-
-void mg_control_free(char *text) { mg__free(text); }

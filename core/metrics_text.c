@@ -264,5 +264,3 @@ mg_status mg_metrics_render(char **out, size_t *out_bytes,
   if (out_bytes != NULL) *out_bytes = b.count - 1;
   return MG_OK;
 }
-
-void mg_metrics_free(char *text) { mg__free(text); }

@@ -115,14 +115,10 @@ void mg__segment_begin_alerts(mg_segment_layout *map) {
 
 /* ---- reading: hostile input ---------------------------------------------- */
 
-static uint32_t segment_held(uint32_t value, uint32_t count, uint32_t otherwise) {
-  return value < count ? value : otherwise;
-}
-
 static void segment_hold_alert(mg_alert *a) {
-  a->kind = segment_held(a->kind, MG_ALERTS, MG_ALERT_HIGH_USAGE);
-  a->severity = segment_held(a->severity, MG_SEVERITIES, MG_SEVERITY_INFO);
-  a->state = segment_held(a->state, MG_ALERT_STATES, MG_ALERT_RESOLVED);
+  a->kind = mg__segment_held(a->kind, MG_ALERTS, MG_ALERT_HIGH_USAGE);
+  a->severity = mg__segment_held(a->severity, MG_SEVERITIES, MG_SEVERITY_INFO);
+  a->state = mg__segment_held(a->state, MG_ALERT_STATES, MG_ALERT_RESOLVED);
   if (!isfinite(a->value)) a->value = (double)NAN;
   if (!isfinite(a->threshold)) a->threshold = (double)NAN;
   a->subject[sizeof a->subject - 1] = '\0';
@@ -138,7 +134,7 @@ void mg_segment_read_alerts(mg_segment *s, mg_segment_alerts *out) {
   if (newer < 0) return;
   *out = half[newer];
   out->count =
-      segment_held(out->count, MG_SEGMENT_ALERTS + 1, MG_SEGMENT_ALERTS);
+      mg__segment_held(out->count, MG_SEGMENT_ALERTS + 1, MG_SEGMENT_ALERTS);
   out->active = 0;
   for (uint32_t i = 0; i < out->count; i++) {
     segment_hold_alert(&out->alert[i]);

@@ -109,6 +109,12 @@ struct mg_segment {
 mg_status mg__segment_open_file(mg_segment *out, mg__file file,
                                 mg_error *err);
 
+/** A number of a file that stands for one of `count` names. */
+static inline uint32_t mg__segment_held(uint32_t value, uint32_t count,
+                                        uint32_t otherwise) {
+  return value < count ? value : otherwise;
+}
+
 /** Reads the two halves, `bytes` each, of a part at `at`; tries again where both are
  *  torn. @return the half that is current, or -1. */
 int mg__segment_halves(mg_segment *segment, void *halves, size_t bytes,

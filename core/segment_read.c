@@ -260,10 +260,6 @@ _Static_assert(sizeof(read_front) == offsetof(mg_segment_layout, types) -
                                          offsetof(mg_segment_layout, life),
                "one piece of the layout");
 
-static uint32_t read_held(uint32_t value, uint32_t end, uint32_t otherwise) {
-  return value < end ? value : otherwise;
-}
-
 /* Finite, and of a size that prints. */
 static void read_hold_number(double *number) {
   if (!(*number > -READ_LARGEST && *number < READ_LARGEST)) *number = 0.0;
@@ -306,8 +302,10 @@ static void read_sample(const mg_segment_now *now, mg_sample *out) {
       .peak_rss_bytes = now->peak_rss_bytes,
       .usage = now->usage,
       .pressure = now->pressure,
-      .domain = (mg_domain)read_held(now->domain, MG_DOMAINS, MG_DOMAIN_NONE),
-      .level = (mg_level)read_held(now->level, MG_LEVELS, MG_LEVEL_NORMAL)};
+      .domain = (mg_domain)mg__segment_held(now->domain, MG_DOMAINS,
+                                            MG_DOMAIN_NONE),
+      .level = (mg_level)mg__segment_held(now->level, MG_LEVELS,
+                                          MG_LEVEL_NORMAL)};
   read_hold_number(&out->usage);
   if (!(out->pressure >= 0 && out->pressure <= 1)) out->pressure = 0.0;
   mg_reading_init(&out->reading);
@@ -342,8 +340,8 @@ mg_status mg_segment_read(mg_segment *s, mg_segment_view *out, mg_error *err) {
   *out = (mg_segment_view){0};
   if (st != MG_OK)
     return mg__fail(err, st, "no whole sample: cut off or damaged");
-  out->state = (mg_segment_state)read_held(front.life.state, MG_SEGMENT_STATES,
-                                           MG_SEGMENT_RUNNING);
+  out->state = (mg_segment_state)mg__segment_held(
+      front.life.state, MG_SEGMENT_STATES, MG_SEGMENT_RUNNING);
   out->is_folded = front.life.is_folded != 0;
   out->heartbeat_unix_ms = front.life.heartbeat_unix_ms;
   out->next_unix_ms = front.life.next_unix_ms;
@@ -417,8 +415,8 @@ static size_t read_ring(mg_segment *s, size_t offset, size_t slots,
 }
 
 static void read_hold_point(mg_segment_point *p) {
-  p->level = read_held(p->level, MG_LEVELS, MG_LEVEL_NORMAL);
-  p->domain = read_held(p->domain, MG_DOMAINS, MG_DOMAIN_NONE);
+  p->level = mg__segment_held(p->level, MG_LEVELS, MG_LEVEL_NORMAL);
+  p->domain = mg__segment_held(p->domain, MG_DOMAINS, MG_DOMAIN_NONE);
 }
 
 size_t mg_segment_points(mg_segment *s, mg_segment_ring ring,
@@ -440,18 +438,19 @@ size_t mg_segment_gc_events(mg_segment *s, mg_segment_gc_event *out,
                            MG_SEGMENT_GC_EVENTS, sizeof *out, out, max);
 
   for (size_t i = 0; i < count; i++)
-    out[i].kind = read_held(out[i].kind, MG_PAUSE_KINDS, MG_PAUSE_KINDS - 1);
+    out[i].kind =
+        mg__segment_held(out[i].kind, MG_PAUSE_KINDS, MG_PAUSE_KINDS - 1);
   return count;
 }
 
 static void read_hold_note(mg_segment_note *n) {
-  n->kind = read_held(n->kind, MG_SEGMENT_NOTE_KINDS, MG_SEGMENT_ALERT);
-  n->event = read_held(n->event, MG_EVENTS, MG_EVENT_STARTED);
-  n->severity = read_held(n->severity, MG_HEALTH_CRITICAL + 1,
-                          MG_HEALTH_HEALTHY);
-  n->level = read_held(n->level, MG_LEVELS, MG_LEVEL_NORMAL);
-  n->previous = read_held(n->previous, MG_LEVELS, MG_LEVEL_NORMAL);
-  n->reason = read_held(n->reason, MG_REASONS, MG_REASON_NONE);
+  n->kind = mg__segment_held(n->kind, MG_SEGMENT_NOTE_KINDS, MG_SEGMENT_ALERT);
+  n->event = mg__segment_held(n->event, MG_EVENTS, MG_EVENT_STARTED);
+  n->severity = mg__segment_held(n->severity, MG_HEALTH_CRITICAL + 1,
+                                 MG_HEALTH_HEALTHY);
+  n->level = mg__segment_held(n->level, MG_LEVELS, MG_LEVEL_NORMAL);
+  n->previous = mg__segment_held(n->previous, MG_LEVELS, MG_LEVEL_NORMAL);
+  n->reason = mg__segment_held(n->reason, MG_REASONS, MG_REASON_NONE);
   read_hold_number(&n->mb_per_minute);
   read_hold_number(&n->took_ms);
   read_hold_number(&n->gc_ms);
@@ -476,7 +475,8 @@ void mg_segment_read_types(mg_segment *s, mg_segment_types *out) {
   memset(out, 0, sizeof *out);
   if (newer < 0) return;
   *out = half[newer];
-  out->count = read_held(out->count, MG_SEGMENT_TYPES + 1, MG_SEGMENT_TYPES);
+  out->count =
+      mg__segment_held(out->count, MG_SEGMENT_TYPES + 1, MG_SEGMENT_TYPES);
   for (uint32_t i = 0; i < out->count; i++)
     out->type[i].name[sizeof out->type[i].name - 1] = '\0';
 }

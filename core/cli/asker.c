@@ -47,7 +47,7 @@ static void asker_answer(asker_question *q) {
     if (q->status != MG_ENOTFOUND) break;
   }
   if (q->status != MG_OK) return;
-  mg_control_free(pong);
+  mg_free_text(pong);
   q->status = mg_control_ask(&q->text, q->socket_path, q->command, q->arguments,
                              MG_CONTROL_RUN_MS, &q->err);
 }
@@ -205,7 +205,7 @@ asker_question *asker_take(asker *a) {
 void asker_question_free(asker_question *question) {
   if (question == NULL) return;
   free(question->arguments);
-  mg_control_free(question->text);
+  mg_free_text(question->text);
   free(question);
 }
 

@@ -26,7 +26,7 @@ typedef struct asker_question {
   void *tag;       /* the caller's */
   /* The answer. */
   mg_status status;
-  char *text; /* [owned] mg_control_free(); NULL unless MG_OK */
+  char *text; /* [owned] mg_free_text(); NULL unless MG_OK */
   mg_error err;
 } asker_question;
 

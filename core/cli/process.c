@@ -160,7 +160,7 @@ bool process_try_ask(cJSON **out, const process *one, const char *command,
           MG_OK)
     return false;
   *out = cJSON_Parse(text);
-  mg_control_free(text);
+  mg_free_text(text);
   if (*out == NULL && err != NULL)
     snprintf(err->text, sizeof err->text, "its answer is no JSON");
   return *out != NULL;
@@ -206,7 +206,7 @@ cJSON *process_json(const process *one) {
 
   if (mg_web_process(&text, &shown, NULL) == MG_OK) {
     object = cJSON_Parse(text);
-    mg_control_free(text);
+    mg_free_text(text);
   }
   return object != NULL ? object : cJSON_CreateObject();
 }

@@ -284,8 +284,6 @@ MG_API void mg_outbox_done(mg_outbox *outbox, bool was_accepted, double wait_ms,
                            double now_ms);
 MG_API void mg_outbox_read_stats(const mg_outbox *outbox,
                                  mg_outbox_stats *out);
-/** NULL allowed. */
-MG_API void mg_free_text(char *text);
 
 /* ---- a monitor's ------------------------------------------------------- */
 

@@ -91,6 +91,8 @@ MG_API const char *mg_status_code(mg_status status);
 MG_API mg_status mg_status_of_code(const char *code);
 /** @return a short English text, e.g. "value out of range". */
 MG_API const char *mg_status_text(mg_status status);
+/** Frees text that a function of this library made for its caller. NULL allowed. */
+MG_API void mg_free_text(char *text);
 /** @return the version of the library at run time, e.g. "0.1.0". */
 MG_API const char *mg_version(void);
 

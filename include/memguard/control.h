@@ -105,7 +105,7 @@ MG_API void mg_control_close(mg_control *control);
 /** Asks and waits for the answer.
  *  @param socket_path of the process: path of its segment and ".sock".
  *  @param arguments [borrowed] JSON, NULL or empty for none.
- *  @param out [owned] JSON, NUL-terminated; release with mg_control_free(). NULL
+ *  @param out [owned] JSON, NUL-terminated; release with mg_free_text(). NULL
  *  unless MG_OK.
  *  @return MG_OK; MG_ENOTFOUND (nobody listens there), MG_ETIMEOUT, MG_EBROKEN (the
  *  peer broke off, or broke the rules), MG_ERANGE (arguments too long), MG_ENOMEM,
@@ -114,7 +114,6 @@ MG_API mg_status mg_control_ask(char **out, const char *socket_path,
                                 mg_control_command command,
                                 const char *arguments, double timeout_ms,
                                 mg_error *err);
-MG_API void mg_control_free(char *text);
 
 #ifdef __cplusplus
 }

@@ -270,7 +270,7 @@ typedef enum mg_metrics_format {
 MG_API const char *mg_metrics_content_type(mg_metrics_format format);
 
 /** Renders a list of processes and services as one text.
- *  @param out [owned] NUL-terminated; release with mg_metrics_free(). NULL unless
+ *  @param out [owned] NUL-terminated; release with mg_free_text(). NULL unless
  *  MG_OK.
  *  @param out_bytes [may be NULL] its length without the NUL.
  *  @param list [borrowed, may be NULL if count is 0] the first
@@ -285,8 +285,6 @@ MG_API mg_status mg_metrics_render(char **out, size_t *out_bytes,
                                    size_t service_count,
                                    mg_metrics_format format, uint32_t groups,
                                    mg_error *err);
-/** NULL allowed. */
-MG_API void mg_metrics_free(char *text);
 
 /** A label as it is: escaped only in texts. */
 typedef struct mg_metrics_label {

@@ -272,7 +272,7 @@ MG_API void mg_web_serve(mg_web *web, const mg_web_request *request,
 
 /** Everything a segment says of its process now, as a JSON object: what
  *  /api/v1/processes lists.
- *  @param out [owned] NUL-terminated; mg_control_free().
+ *  @param out [owned] NUL-terminated; mg_free_text().
  *  @return MG_OK, MG_ENOMEM. */
 MG_API mg_status mg_web_process(char **out, const mg_metrics_process *process,
                                 mg_error *err);

@@ -11,7 +11,7 @@ static napi_value metrics_owned_text(napi_env env, char *text, size_t bytes) {
   napi_value made = NULL;
   napi_status st = napi_create_string_utf8(env, text, bytes, &made);
 
-  mg_metrics_free(text);
+  mg_free_text(text);
   MGN_TRY(env, st);
   return made;
 }

@@ -90,7 +90,7 @@ static PyObject *metrics_text(PyObject *module, PyObject *args) {
           metrics_groups(compatible), &err) != MG_OK)
     return mgpy_raise(PyModule_GetState(module), &err);
   made = PyUnicode_DecodeUTF8(text, (Py_ssize_t)bytes, NULL);
-  mg_metrics_free(text);
+  mg_free_text(text);
   return made;
 }
 
@@ -248,7 +248,7 @@ static PyObject *metrics_read(PyObject *module, PyObject *args) {
                                       : MG_METRICS_PROMETHEUS,
                           groups, &err) == MG_OK) {
       made = PyUnicode_DecodeUTF8(text, (Py_ssize_t)count, NULL);
-      mg_metrics_free(text);
+      mg_free_text(text);
     }
   }
   mg_segment_close(process.segment);

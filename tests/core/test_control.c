@@ -87,7 +87,7 @@ static mg_status ask(mg_control_command command, const char *arguments,
 
   snprintf(out, out_bytes, "%.*s", (int)out_bytes - 1,
            st == MG_OK ? answer : err.text);
-  mg_control_free(answer);
+  mg_free_text(answer);
   return st;
 }
 
@@ -135,12 +135,12 @@ static void test_long_texts(void **state) {
   assert_ok(mg_control_ask(&answer, socket_path, MG_CONTROL_COLLECT, arguments,
                            ASK_MS, &err),
             &err);
-  mg_control_free(answer);
+  mg_free_text(answer);
   assert_ok(mg_control_ask(&answer, socket_path, MG_CONTROL_SNAPSHOT, NULL,
                            ASK_MS, &err),
             &err);
   assert_int_equal(strlen(answer), MG_CONTROL_REPLY_BYTES);
-  mg_control_free(answer);
+  mg_free_text(answer);
   free(arguments);
 }
 
@@ -358,7 +358,7 @@ static void child_asks_itself(void *ctx) {
   CHECK(mg_control_ask(&answer, own, MG_CONTROL_COLLECT, "1", ASK_MS, &err) ==
         MG_OK);
   CHECK(strcmp(answer, "collect 1") == 0);
-  mg_control_free(answer);
+  mg_free_text(answer);
   mg_control_close(registered);
   mg_monitor_close(monitor);
 }

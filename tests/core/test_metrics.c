@@ -101,7 +101,7 @@ static void show(shown *out, mg_segment_layout *layout, bool is_alive) {
   out->process.is_alive = is_alive;
 }
 
-/* [owned] mg_metrics_free() it. */
+/* [owned] mg_free_text() it. */
 static char *rendered(const mg_metrics_process *list, size_t count,
                       const mg_segment_service *services, size_t service_count,
                       mg_metrics_format format, uint32_t groups) {
@@ -151,7 +151,7 @@ static void test_rows(void **state) {
                         : MG_METRICS_PROMETHEUS,
                     (uint32_t)number_of(row, "groups"));
     check_lines(text, item_of(row, "expect"));
-    mg_metrics_free(text);
+    mg_free_text(text);
     mg_segment_close(one.process.segment);
     free(layout);
   }
@@ -240,7 +240,7 @@ static void test_services(void **state) {
   HAS("memguard_processes_omitted 0");
   assert_null(strstr(text, "memguard_gc_collections_total{pid=\"2\""));
   assert_null(strstr(text, "memguard_process_info{pid=\"2\""));
-  mg_metrics_free(text);
+  mg_free_text(text);
   for (int i = 0; i < 4; i++) mg_segment_close(one[i].process.segment);
   free(alive);
   free(dead);
@@ -277,7 +277,7 @@ static void test_too_many(void **state) {
   for (const char *at = text; (at = strstr(at, "\nmemguard_process_up{")); at++)
     lines++;
   assert_int_equal(lines, 1024);
-  mg_metrics_free(text);
+  mg_free_text(text);
   mg_segment_close(one.process.segment);
   free(layout);
   free(headers);
@@ -317,7 +317,7 @@ static void test_buckets(void **state) {
   HAS("gc_pause_duration_seconds_sum" LABELS
       ",generation=\"0\"} 1105.515646778");
   HAS("gc_collections_by_generation_total" LABELS ",generation=\"0\"} 6");
-  mg_metrics_free(text);
+  mg_free_text(text);
   mg_segment_close(one.process.segment);
   free(layout);
 }
@@ -336,7 +336,7 @@ static void test_torn_collection(void **state) {
   HAS("memguard_gc_collections_total" LABELS ",kind=\"generation0\"} 2");
   HAS("memguard_gc_pause_seconds_count" LABELS ",kind=\"generation0\"} 2");
   HAS("memory_gc_count_total" LABELS "} 2");
-  mg_metrics_free(text);
+  mg_free_text(text);
   mg_segment_close(one.process.segment);
   free(layout);
 }
@@ -366,7 +366,7 @@ static bool has_growth(mg_segment_layout *layout, const char *value) {
   snprintf(line, sizeof line, "\nmemory_growth_rate_mb_per_minute" LABELS "} %s",
            value);
   is_there = strstr(text, line) != NULL;
-  mg_metrics_free(text);
+  mg_free_text(text);
   mg_segment_close(one.process.segment);
   return is_there;
 }
@@ -478,7 +478,7 @@ static void test_refused(void **state) {
                               MG_METRICS_OPENMETRICS, 3, &err),
             &err);
   assert_string_equal(text, "# EOF\n");
-  mg_metrics_free(text);
+  mg_free_text(text);
 }
 
 static void test_no_memory(void **state) {
@@ -500,7 +500,7 @@ static void test_no_memory(void **state) {
       assert_int_equal(st, MG_ENOMEM);
       assert_null(text);
     }
-    mg_metrics_free(text);
+    mg_free_text(text);
   } while (fixture_allocation_failed());
   assert_true(index > 3);
   mg_segment_close(one.process.segment);

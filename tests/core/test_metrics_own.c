@@ -14,7 +14,7 @@ static char *own_awaited(const char *text) {
                                     MG_METRICS_ALL, &err),
               &err);
     if (strstr(own, text) != NULL) return own;
-    mg_metrics_free(own);
+    mg_free_text(own);
     sleep_ms(5);
   }
   fail_msg("never shown: %s", text);
@@ -38,7 +38,7 @@ static void test_no_memory(void **state) {
     st = mg_metrics_render_own(&text, NULL, MG_METRICS_PROMETHEUS,
                                MG_METRICS_ALL, &err);
     if (st != MG_OK) assert_int_equal(st, MG_ENOMEM);
-    mg_metrics_free(text);
+    mg_free_text(text);
   } while (fixture_allocation_failed());
   assert_true(index > 4);
 }
@@ -51,7 +51,7 @@ static void test_own_plain(void **state) {
   assert_null(strstr(own, "memguard_memory_level"));
   assert_non_null(strstr(own, "\nmemguard_process_cpu_seconds_total{"));
   assert_null(strstr(own, "active_connections"));
-  mg_metrics_free(own);
+  mg_free_text(own);
 }
 
 /* Wherever the file goes, collections are counted. */
@@ -62,14 +62,14 @@ static void count_own(const char *enabled, bool has_file) {
   char path[MG_SEGMENT_PATH_BYTES];
 
   start(monitor);
-  mg_metrics_free(own_awaited("memguard_process_samples_total"));
+  mg_free_text(own_awaited("memguard_process_samples_total"));
   note_collections(3);
-  mg_metrics_free(own_awaited("memory_gc_count_total"));
+  mg_free_text(own_awaited("memory_gc_count_total"));
   assert_int_equal(mg_segment_path(path, sizeof path) > 0, has_file);
   {
     char *own = own_awaited("\nmemory_gc_pause_ns_count{");
     assert_non_null(strstr(own, "kind=\"kind0\"} 3\n"));
-    mg_metrics_free(own);
+    mg_free_text(own);
   }
   mg_monitor_stop(monitor);
   mg_monitor_close(monitor);
@@ -87,7 +87,7 @@ static void test_alerts_active(void **state) {
   own = own_awaited("\nmemguard_alerts_active{");
   assert_non_null(strstr(own, "# TYPE memguard_alerts_active gauge\n"));
   assert_non_null(strstr(own, "severity=\"critical\"} 1\n"));
-  mg_metrics_free(own);
+  mg_free_text(own);
   mg_monitor_stop(monitor);
   mg_monitor_close(monitor);
 }
@@ -96,7 +96,7 @@ static void test_own_file(void **state) {
   (void)state;
   count_own("true", true);
   /* What the last monitor showed is still there. */
-  mg_metrics_free(own_awaited("kind=\"kind0\"} 3\n"));
+  mg_free_text(own_awaited("kind=\"kind0\"} 3\n"));
 }
 
 static void test_own_without_file(void **state) {
@@ -118,7 +118,7 @@ static void test_connections(void **state) {
   own = own_awaited("\nactive_connections{");
   assert_int_equal(
       strncmp(strchr(strstr(own, "\nactive_connections{"), '}'), "} 2\n", 4), 0);
-  mg_metrics_free(own);
+  mg_free_text(own);
 }
 
 int main(void) {

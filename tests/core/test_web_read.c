@@ -192,7 +192,7 @@ static void test_stats(void **state) {
                       "running");
   assert_int_equal(mg_web_process(&alone, &one, NULL), MG_OK);
   assert_non_null(strstr(response.body, alone));
-  mg_control_free(alone);
+  mg_free_text(alone);
   cJSON_Delete(body);
   mg_web_response_free(&response);
   unmake(&s, &one);

@@ -140,6 +140,15 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def small_heap() -> Iterator[None]:
+    """The heap of all tests is set aside, or a test that collects often takes minutes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
 def own_collector() -> Iterator[None]:
     """Settings of the collector for one test: the usual ones, put back afterwards."""
     threshold, enabled = gc.get_threshold(), gc.isenabled()

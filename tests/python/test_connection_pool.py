@@ -347,6 +347,7 @@ def test_a_pool_that_is_dropped_closes_and_warns() -> None:
     assert connection.closings == 1
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_a_finalizer_may_release_anywhere(
     pool: memguard.ManagedConnectionPool,
 ) -> None:

@@ -513,12 +513,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         made.close()
 
 
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("case", CASES)
 def test_no_leak(world: World, case: str) -> None:
     function, _ = CASES[case]
     assert grew(lambda: function(world)) == ""
 
 
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("case", SLOW_CASES)
 def test_no_leak_of_slow_ones(
     world: World, case: str, monkeypatch: pytest.MonkeyPatch
@@ -530,6 +532,7 @@ def test_no_leak_of_slow_ones(
     assert grew(lambda: function(world)) == ""
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_leaks_are_found() -> None:
     kept: list[Any] = []
     libc = ctypes.CDLL(None)

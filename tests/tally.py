@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-
 WORTH_A_SECOND_LOOK = 5  # more failures than that are no accident
 
 
@@ -143,7 +142,8 @@ def again(steps: Path, label: str, kind: str, report: str, code: int, took: int)
             both = Counts(int(passed) + int(failed), 0, int(skipped))
             write_row(steps, label, both, ", ".join(names))
         else:
-            write_row(steps, row[3], Counts(*map(int, row[:3])), row[4])
+            kept = Counts(int(row[0]), int(row[1]), int(row[2]))
+            write_row(steps, row[3], kept, row[4])
     return 0
 
 

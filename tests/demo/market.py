@@ -66,14 +66,23 @@ def trades_of(name: str, count: int, first: int = 0) -> dict[str, Any]:
     return {"type": "trades", "data": data}
 
 
+def python_threads() -> set[str]:
+    """Without foreign ones: Python remembers each that has logged anything."""
+    return {
+        thread.name
+        for thread in threading.enumerate()
+        if not isinstance(thread, threading._DummyThread)
+    }
+
+
 @asynccontextmanager
 async def trading(
     url: str, store: Store, **options: Any
 ) -> AsyncIterator[tuple[session.Session, Links]]:
     """An engine that must leave nothing behind."""
-    before = {thread.name for thread in threading.enumerate()}
+    before = python_threads()
     async with Links(url) as links:
         yield session.Session(NAMES, store, links, **options), links
     await until_async(lambda: asyncio.all_tasks() == {asyncio.current_task()})
     assert links.get_stats()["active"] == 0
-    assert {thread.name for thread in threading.enumerate()} <= before
+    assert python_threads() <= before

@@ -215,6 +215,7 @@ def rows(run: Run) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.timeout(400)
 def test_the_leak_is_named(start: type[Run]) -> None:
     """Half of the demo is time enough; a machine that is busy with other things gets
     more of it."""

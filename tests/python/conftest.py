@@ -141,7 +141,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_heap() -> Iterator[None]:
-    """The heap of all tests is set aside, or a test that collects often takes minutes."""
+    """Sets the heap of all tests aside: what collects often would take minutes."""
     gc.collect()
     gc.freeze()
     yield

@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import shutil
-import socket
-import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,12 @@ import memguard
 import pytest
 from memguard import serializers, transports
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+from servers import serving
+
 PEER = Path(__file__).resolve().parent / "bus_peer.js"
 SECONDS = 60.0  # bound of each wait
-ATTEMPTS = 5  # somebody else may take a free port first
 MESSAGE = {
     "id": 7,
     "text": "Zoë 日本 😀",
@@ -28,54 +28,6 @@ MESSAGE = {
     "large": 2**40,
     "deep": {"list": [{"b": -1}]},
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def command_of(kind: str, port: int) -> list[str]:
-    if kind == "nats":
-        return ["nats-server", "-a", "127.0.0.1", "-p", str(port)]
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    return ["redis-server", *options]
-
-
-def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
-    end = time.monotonic() + SECONDS
-    while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.02)
-    return False
-
-
-@contextmanager
-def serving(kind: str, folder: Path) -> Iterator[str]:
-    """A server of its own. @return its URL."""
-    for _ in range(ATTEMPTS):
-        port = free_port()
-        name, *values = command_of(kind, port)
-        path = shutil.which(name) or shutil.which(
-            name, path="/usr/sbin:/usr/local/sbin"
-        )
-        assert path is not None, f"{name} is not installed: ./dev setup"
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(
-            [path, *values], cwd=folder, stdout=quiet, stderr=quiet
-        )
-        try:
-            if answers(port, process):
-                yield f"{kind}://127.0.0.1:{port}"
-                return
-        finally:
-            process.kill()
-            process.wait(SECONDS)
-    raise AssertionError("no port was free")
 
 
 class Peer:
@@ -159,7 +111,8 @@ def test_there_and_back(kind: str, format_: str, tmp_path: Path) -> None:
                     await bus.publish("to-node", message)
             await until(lambda: len(answered) == len(texts))
 
-    with serving(kind, tmp_path) as url:
+    with serving(kind, tmp_path) as server:
+        url = server.url
         asyncio.run(with_peer([kind, format_, url], talk))
     for text, value in zip(texts, answered, strict=True):
         units = len(text.encode("utf-16-le")) // 2  # as JavaScript counts
@@ -197,7 +150,8 @@ def test_one_outbox_of_both(tmp_path: Path) -> None:
             assert await outbox.pending() == 0
             await until(lambda: len(seen) == 5)
 
-    with serving("redis", tmp_path) as url:
+    with serving("redis", tmp_path) as server:
+        url = server.url
         asyncio.run(with_peer(["redis", "MessagePackSerializer", url], talk))
     assert seen == [
         ("from-node", {"number": 1, "text": "é" * 1000}),

@@ -52,13 +52,17 @@ def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
 
 
 @contextlib.contextmanager
-def serving(scheme: str, folder: Path, port: int = 0) -> Iterator[Server]:
-    """A server for "redis" or "nats"; `port` 0: a free one."""
+def serving(
+    scheme: str, folder: Path, port: int = 0, *, is_kept: bool = False
+) -> Iterator[Server]:
+    """A server for "redis" or "nats"; `port` 0: a free one. `is_kept`: what Redis has
+    acknowledged is in a file of the folder, and there again with the next server."""
     for _ in range(5):
         chosen = port or free_port()
         command = {
             "redis": f"{program('redis-server')} --bind 127.0.0.1 --port {chosen} "
-            "--appendonly no --save",
+            # Written before each answer; with everysec it might be later.
+            f"--appendonly {'yes' if is_kept else 'no'} --appendfsync no --save",
             "nats": f"{program('nats-server')} -a 127.0.0.1 -p {chosen}",
         }[scheme].split()
         if scheme == "redis":
@@ -77,10 +81,11 @@ def serving(scheme: str, folder: Path, port: int = 0) -> Iterator[Server]:
 
 class Proxy:
     """Passes connections on to a server; from limit() on only so many bytes of its
-    answers, then everything is cut."""
+    answers, then everything is cut. Answers come `delay_s` late."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay_s: float = 0) -> None:
         self._target = target
+        self._delay_s = delay_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._lock = threading.Lock()
@@ -129,6 +134,7 @@ class Proxy:
     def _answer(self, near: socket.socket, far: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := far.recv(65536):
+                time.sleep(self._delay_s)
                 with self._lock:
                     if self._left is not None:
                         data = data[: self._left]
@@ -152,8 +158,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy_to(server: Server) -> Iterator[Proxy]:
-    proxy = Proxy(server.port)
+def proxy_to(server: Server, delay_s: float = 0) -> Iterator[Proxy]:
+    proxy = Proxy(server.port, delay_s)
     try:
         yield proxy
     finally:

@@ -17,7 +17,7 @@ const { ResourceManager } = require('../../index.js');
 const { roads } = require('./roads');
 const { Side } = require('./side');
 
-const LINE_MS = 1000;
+const LINE_MS = 500;
 const LINGER_MS = 3000;
 const URLS = { redis: 'redis://127.0.0.1:6379', 'redis-channels': 'redis://127.0.0.1:6379', nats: 'nats://127.0.0.1:4222' };
 

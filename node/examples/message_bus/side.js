@@ -8,7 +8,7 @@ const messages = require('./messages');
 
 const WINDOW = 256; // messages published and not answered, at most
 const BATCH = 32;
-const RESEND_MS = 3000; // without an answer, if the broker does not keep messages
+const RESEND_MS = 2000; // without an answer, if the broker does not keep messages
 const LOOK_MS = 50; // between looks at the memory pressure
 const RETRY_MS = 200; // after a failure
 const ANSWERS = 10000; // that wait to be published, at most
@@ -135,7 +135,8 @@ class Side {
     if (performance.now() - this.#lookedAtMs >= LOOK_MS) {
       this.#lookedAtMs = performance.now();
       const wasPressed = this.#isPressed;
-      this.#isPressed = ['high', 'critical'].includes(this.#manager.getMemoryPressure());
+      this.#manager.getMemoryPressure();
+      this.#isPressed = ['high', 'critical'].includes(this.#manager.memoryMonitor.latest.level);
       if (this.#isPressed && !wasPressed) this.#counts.pauses++;
     }
     return this.#isPressed;

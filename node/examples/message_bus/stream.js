@@ -8,6 +8,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const Redis = require('ioredis');
 
 const FIELD = 'payload';
+const FIELD_NAME = Buffer.from(FIELD);
 const AT_ONCE = 64; // messages of one read
 const BLOCK_MS = 200;
 const RETRY_MS = 200;
@@ -107,7 +108,7 @@ class RedisStream {
           begin = '>';
           continue;
         }
-        for (const [, fields] of entries) handler(fields?.[1] ?? Buffer.alloc(0), topic);
+        for (const [, fields] of entries) handler(payloadOf(fields), topic);
         await this.#settle(settled, failed);
         await this.#acknowledge(topic, entries.map(([number]) => number));
       } catch (error) {
@@ -150,6 +151,12 @@ class RedisStream {
     this.#reading.disconnect();
     await Promise.all(this.#loops);
   }
+}
+
+/** @param fields names and values, by turns; null of an entry that was deleted. */
+function payloadOf(fields) {
+  const at = (fields ?? []).findIndex((name, index) => index % 2 === 0 && name.equals(FIELD_NAME));
+  return at < 0 ? Buffer.alloc(0) : fields[at + 1];
 }
 
 function bufferOf(view) {

@@ -20,7 +20,7 @@ from .server import BrokerError, serving
 from .side import Side
 
 NODE_SIDE = Path(__file__).resolve().parents[3] / "node/examples/message_bus.js"
-LINE_SECONDS = 1.0
+LINE_SECONDS = 0.5
 END_SECONDS = 30.0  # that the Node side may take to end
 LINGER_SECONDS = 3.0  # alone, after the last message of the other side
 MIB = 1 << 20
@@ -59,7 +59,7 @@ class Peer:
             raise PeerError(f"node does not start: {error}") from None
         self.gone = asyncio.create_task(self._process.wait())
         self._reading = asyncio.create_task(self._read())
-        await self.until(self.is_open)
+        await self.until(asyncio.create_task(self.is_open.wait()))
 
     async def _read(self) -> None:
         assert self._process is not None
@@ -72,16 +72,13 @@ class Peer:
             if event in ("sent", "end"):
                 self.has_sent.set()
 
-    async def until(self, event: asyncio.Event) -> None:
-        """Raises PeerError if it ends before."""
+    async def until(self, task: "asyncio.Task[Any]") -> None:
+        """Waits for a task. Raises PeerError if the Node side ends before."""
         assert self.gone is not None
-        waiting = asyncio.create_task(event.wait())
-        try:
-            await asyncio.wait({waiting, self.gone}, return_when="FIRST_COMPLETED")
-            if not event.is_set():
-                raise PeerError(f"the Node side ended with {self.gone.result()}")
-        finally:
-            waiting.cancel()
+        await asyncio.wait({task, self.gone}, return_when="FIRST_COMPLETED")
+        if not task.done():
+            task.cancel()
+            raise PeerError(f"the Node side ended with {self.gone.result()}")
 
     def tell(self) -> None:
         """Passes a Ctrl-C on."""
@@ -166,11 +163,19 @@ class Host:
     async def _exchange(self, side: Side) -> None:
         reporting = asyncio.create_task(self._report(side))
         try:
-            await side.run()
-            if self.peer is not None:
-                await self.peer.until(self.peer.has_sent)
-            else:
+            if self.peer is None:
+                await side.run()
                 await self._linger(side)
+                return
+            running = asyncio.create_task(side.run())
+            try:
+                await self.peer.until(running)
+            finally:
+                side.give_up()
+                running.cancel()
+                await asyncio.wait({running})
+            running.result()
+            await self.peer.until(asyncio.create_task(self.peer.has_sent.wait()))
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
@@ -213,11 +218,12 @@ class Host:
         if self.peer is not None:
             sides["node"] = self.peer.state
         if self.options.json:
-            self._print(json.dumps({"event": event, "pid": os.getpid(), **sides, **facts}))
+            self._print(json.dumps({"event": event, **sides, **facts}))
             return
         for name, state in sides.items():
             if state:
-                self._print(_line(name, state) + (_more(state) if event == "end" else ""))
+                more = _more(state) if "lost" in state else ""
+                self._print(_line(name, state) + more)
 
     def _print(self, line: str) -> None:
         try:
@@ -245,8 +251,8 @@ def _more(state: dict[str, Any]) -> str:
     )
     for name in ("failures", "rejected"):
         if state[name]:
-            counts = ", ".join(f"{count:,} {what}" for what, count in state[name].items())
-            text += f"\n        {name}: {counts}"
+            counts = [f"{count:,} {what}" for what, count in state[name].items()]
+            text += f"\n        {name}: {', '.join(counts)}"
     if state["pending"]:
         text += f"\n        waiting in the outbox: {state['pending']:,}"
     return text
@@ -282,9 +288,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--patience", type=float, default=20.0, help="seconds without an answer (20)"
     )
     parser.add_argument("--max-memory-mb", type=float, default=256.0, help="(256)")
-    parser.add_argument(
-        "--json", action="store_true", help="report in JSON lines, one a second"
-    )
+    parser.add_argument("--json", action="store_true", help="report in JSON lines")
     options = parser.parse_args(arguments)
     for name in ("messages", "seconds", "patience"):
         value = getattr(options, name)

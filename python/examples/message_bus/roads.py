@@ -39,6 +39,7 @@ class StreamRoad:
         self._kept = asyncio.Event()
         self._failed: Failed = lambda _: None
         self._relay: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def open(self, handler: Handler, settled: Settled, failed: Failed) -> None:
         self._failed = failed
@@ -51,7 +52,7 @@ class StreamRoad:
         self._kept.set()
 
     async def _pass_on(self) -> None:
-        while True:
+        while not self._is_closed:
             self._kept.clear()
             try:
                 if await self._outbox.relay(self._stream.publish, RELAY):
@@ -60,7 +61,8 @@ class StreamRoad:
                 self._failed(error)
                 await asyncio.sleep(RETRY_S)
                 continue
-            await self._kept.wait()
+            if not self._is_closed:
+                await self._kept.wait()
 
     async def reply(self, views: list[Any]) -> None:
         await self._stream.publish_batch(self._out, views)
@@ -72,6 +74,7 @@ class StreamRoad:
         return await self._outbox.pending()
 
     async def close(self, forgets: bool) -> None:
+        self._is_closed = True
         if self._relay is not None:
             self._relay.cancel()
             await asyncio.gather(self._relay, return_exceptions=True)
@@ -92,6 +95,7 @@ class TransportRoad:
         self._bus = bus
         self._due = asyncio.Event()
         self._replies: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def open(self, handler: Handler, settled: Settled, failed: Failed) -> None:
         def take(message: memguard.PooledBuffer, topic: str) -> None:
@@ -103,7 +107,7 @@ class TransportRoad:
         self._replies = asyncio.create_task(self._settle(settled, failed))
 
     async def _settle(self, settled: Settled, failed: Failed) -> None:
-        while True:
+        while not self._is_closed:
             await self._due.wait()
             self._due.clear()
             try:
@@ -126,6 +130,8 @@ class TransportRoad:
         return None
 
     async def close(self, forgets: bool) -> None:
+        self._is_closed = True
+        self._due.set()
         if self._replies is not None:
             self._replies.cancel()
             await asyncio.gather(self._replies, return_exceptions=True)

@@ -14,7 +14,7 @@ from . import messages
 
 WINDOW = 256  # messages published and not answered, at most
 BATCH = 32
-RESEND_S = 3.0  # without an answer, if the broker does not keep messages
+RESEND_S = 2.0  # without an answer, if the broker does not keep messages
 LOOK_S = 0.05  # between looks at the memory pressure
 RETRY_S = 0.2  # after a failure
 ANSWERS = 10_000  # that wait to be published, at most
@@ -132,9 +132,11 @@ class Side:
         """Under pressure nothing new is published."""
         if time.monotonic() - self._looked_at >= LOOK_S:
             self._looked_at = time.monotonic()
-            was_paused, level = self._is_pressed, self._manager.get_memory_pressure()
+            was_pressed = self._is_pressed
+            self._manager.get_memory_pressure()
+            level = self._manager.memory_monitor.latest.level
             self._is_pressed = level in ("high", "critical")
-            self.pauses += self._is_pressed and not was_paused
+            self.pauses += self._is_pressed and not was_pressed
         return self._is_pressed
 
     def _due(self) -> list[Flight]:
@@ -164,7 +166,7 @@ class Side:
         for flight in flights:
             flight.is_sending = True
             self.resent += flight.tried_at != 0
-        rentals = [flight.rental for flight in flights]
+        rentals = [flight.rental for flight in flights if flight.rental is not None]
         self._bytes += sum(map(len, rentals))
         is_done = False
         try:
@@ -264,7 +266,8 @@ class Side:
     async def pending(self) -> int | None:
         """Messages in the outbox; None if there is none, or the broker is away."""
         try:
-            return await self._road.pending()
+            count: int | None = await self._road.pending()
+            return count
         except memguard.MemguardError as error:
             self.failed(error)
             return None

@@ -49,6 +49,8 @@ class RedisStream:
         )  # fmt: skip
         self._group = group
         self._tasks: list[asyncio.Task[None]] = []
+        # Before Python 3.12 redis-py may swallow that a task is cancelled.
+        self._is_closed = False
 
     async def publish(self, topic: str, view: Any) -> None:
         await self.publish_batch(topic, [view])
@@ -87,7 +89,7 @@ class RedisStream:
         self, topic: str, handler: Handler, settled: Settled, failed: Failed
     ) -> None:
         begin = "0"  # first what was handed to us and is not acknowledged
-        while True:
+        while not self._is_closed:
             try:
                 entries = await self._next(topic, begin)
                 if not entries:
@@ -96,7 +98,8 @@ class RedisStream:
                 for _, fields in entries:
                     handler((fields or {}).get(FIELD, b""), topic)
                 await self._settle(settled, failed)
-                await self._acknowledge(topic, [number for number, _ in entries])
+                if not self._is_closed:
+                    await self._acknowledge(topic, [number for number, _ in entries])
             except memguard.MemguardError as error:
                 failed(error)
                 begin = "0"
@@ -116,7 +119,7 @@ class RedisStream:
         return list(found[0][1]) if found else []
 
     async def _settle(self, settled: Settled, failed: Failed) -> None:
-        while True:
+        while not self._is_closed:
             try:
                 await settled()
                 return
@@ -134,6 +137,7 @@ class RedisStream:
     async def close(self, *keys: str) -> None:
         """Reads no more, and deletes these streams and other keys. Raises as
         publish_batch()."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,6 +1,7 @@
 """Redis and NATS servers of the tests' own, and a proxy that breaks connections."""
 
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
@@ -35,8 +36,13 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Below those that outgoing connections get: while a server is away, a client
+    that looks for it must not take its port."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
 
 
 def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:

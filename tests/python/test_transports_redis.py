@@ -2,6 +2,7 @@
 when a connection breaks."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import sys
@@ -414,6 +415,39 @@ def test_a_publisher_that_is_cancelled(redis_server: Server, pool: MemoryPool) -
                     await bus.publish_batch("stop", [payload(30_000)] * 100)
             await client.client_unpause()
             assert await bus.publish_batch("stop", [b"2", b"3"]) == 2
+
+    run(main)
+
+
+class Deaf(redis.asyncio.Connection):
+    """Connects also when it is cancelled meanwhile, as redis-py sometimes does."""
+
+    begun: asyncio.Event
+
+    async def connect(self) -> None:
+        self.begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(WAIT_S)
+            raise AssertionError("nobody has cancelled it")
+        await super().connect()
+
+
+def test_a_cancelled_publish_ends_though_redis_py_does_not_notice(
+    redis_server: Server, pool: MemoryPool
+) -> None:
+    async def main() -> None:
+        Deaf.begun = asyncio.Event()
+        connections = redis.asyncio.ConnectionPool(
+            connection_class=Deaf, host="127.0.0.1", port=redis_server.port
+        )
+        client = redis.asyncio.Redis(connection_pool=connections)
+        async with RedisTransport(client, pool) as bus:
+            publishing = asyncio.create_task(bus.publish("a", b"x"))
+            await Deaf.begun.wait()
+            assert publishing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await publishing
+        await client.aclose()
 
     run(main)
 

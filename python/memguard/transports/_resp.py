@@ -87,6 +87,17 @@ def command(*arguments: bytes) -> bytes:
     return b"".join(parts)
 
 
+async def _uncancelled(task: asyncio.Task[None]) -> None:
+    """Waits for a task that may swallow that it is cancelled, as redis-py does before
+    Python 3.12 by asyncio.wait_for(): then that is not lost."""
+    caller = asyncio.current_task()
+    assert caller is not None
+    count = caller.cancelling()
+    await task
+    if caller.cancelling() > count:
+        raise asyncio.CancelledError
+
+
 def _scalar(kind: int, line: bytearray) -> Any:
     if kind == _INTEGER:
         return int(line)
@@ -144,7 +155,8 @@ class Wire(asyncio.BufferedProtocol):
             async with asyncio.timeout(timeout_s):
                 # A task, because redis-py leaves exceptions in cycles, and these
                 # would keep the frames of our callers, with the views they hold.
-                await asyncio.ensure_future(self._connection.connect())
+                connecting = asyncio.ensure_future(self._connection.connect())
+                await _uncancelled(connecting)
         except (RedisError, OSError) as error:
             await self._connection.disconnect(nowait=True)
             why = str(error) or f"no answer for {timeout_s:g} s"

@@ -165,7 +165,7 @@ def test_over_streams_and_past_what_is_no_message(tmp_path: Path) -> None:
         assert side["failures"] == {}
         assert side["rejected"] == {**REJECTED, "unreadable": 6}
         assert side["pending"] == 0
-        assert 0.5 < side["pool_hit_rate"] < 1
+        assert 0 <= side["pool_hit_rate"] < 1
         assert side["peak_bytes"] >= side["rss_bytes"] > 1 << 20
     assert sorted(aside) == sorted([payload for payload, _ in HOSTILE] * 2 + [b""] * 2)
 

@@ -170,9 +170,16 @@ def test_over_streams_and_past_what_is_no_message(tmp_path: Path) -> None:
     assert sorted(aside) == sorted([payload for payload, _ in HOSTILE] * 2 + [b""] * 2)
 
 
-@pytest.mark.parametrize("broker", ["nats", "redis-channels"])
-def test_over_transports(broker: str, tmp_path: Path) -> None:
-    options = ("--broker", broker, "--messages", MESSAGES)
+@pytest.mark.parametrize(
+    ("broker", "limit_mb", "slowed"), [("nats", 4096, 0), ("redis-channels", 30, 1)]
+)
+def test_over_transports(
+    broker: str, limit_mb: int, slowed: int, tmp_path: Path
+) -> None:
+    """With less memory than the interpreters take, few are on their way at a time."""
+    options = (
+        "--broker", broker, "--messages", MESSAGES, "--max-memory-mb", limit_mb,
+    )  # fmt: skip
     with (
         serving(broker.split("-")[0], tmp_path) as server,
         running(tmp_path, "--url", server.url, *options) as run,
@@ -184,6 +191,7 @@ def test_over_transports(broker: str, tmp_path: Path) -> None:
         assert side["sent_sum"] == side["received_sum"] == SUM
         assert side["rejected"] == {}
         assert side["pending"] is None
+        assert side["slowed"] >= slowed
 
 
 # --- Brokers that end ---------------------------------------------------------

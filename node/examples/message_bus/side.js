@@ -74,7 +74,7 @@ class Side {
   #bytes = 0; // that went through the pool
   #counts = {
     published: 0, acknowledged: 0, resent: 0, received: 0, duplicated: 0,
-    pauses: 0, sent_sum: 0, received_sum: 0, rejected: {}, failures: {},
+    slowed: 0, sent_sum: 0, received_sum: 0, rejected: {}, failures: {},
   };
 
   /** @param limits { messages, seconds, patience }, see run(). */
@@ -118,7 +118,7 @@ class Side {
     while (!this.#hasGivenUp) {
       const isOver = this.#isStopping || performance.now() >= endMs || number >= most;
       let due = this.#due();
-      if (due.length === 0 && !isOver && !this.#isPaused()) {
+      if (due.length === 0 && !isOver) {
         due = this.#begin(number, most);
         number += due.length;
       }
@@ -130,16 +130,16 @@ class Side {
     }
   }
 
-  /** Under pressure nothing new is published. */
-  #isPaused() {
+  /** How many may be on their way: few under pressure. */
+  #window() {
     if (performance.now() - this.#lookedAtMs >= LOOK_MS) {
       this.#lookedAtMs = performance.now();
       const wasPressed = this.#isPressed;
       this.#manager.getMemoryPressure();
       this.#isPressed = ['high', 'critical'].includes(this.#manager.memoryMonitor.latest.level);
-      if (this.#isPressed && !wasPressed) this.#counts.pauses++;
+      if (this.#isPressed && !wasPressed) this.#counts.slowed++;
     }
-    return this.#isPressed;
+    return this.#isPressed ? BATCH : WINDOW;
   }
 
   /** What is to be sent again: the broker does not have it, or has no memory. */
@@ -155,7 +155,7 @@ class Side {
   }
 
   #begin(number, most) {
-    const room = Math.min(BATCH, WINDOW - this.#flying.size, most - number);
+    const room = Math.min(BATCH, this.#window() - this.#flying.size, most - number);
     const begun = [];
     for (let one = number; one < number + room; one++) {
       const value = messages.data(this.#session, one);
@@ -289,15 +289,19 @@ class Side {
     }
   }
 
+  /** The share of what was rented for which the pool had memory already. */
+  #hitRate() {
+    const { peakHeldBytes, plain, rented } = this.#manager.pool.stats();
+    return (1 - Math.min(1, peakHeldBytes / Math.max(1, this.#bytes))) * (1 - plain / Math.max(1, rented));
+  }
+
   state() {
-    const { peakHeldBytes } = this.#manager.pool.stats();
     const { latest } = this.#manager.memoryMonitor;
-    const hits = 1 - Math.min(1, peakHeldBytes / Math.max(1, this.#bytes));
     return {
       ...this.#counts,
       in_flight: this.#counts.published - this.#counts.acknowledged,
       unpublished: [...this.#flying.values()].filter(({ isPublished }) => !isPublished).length,
-      pool_hit_rate: Math.round(hits * 1e4) / 1e4,
+      pool_hit_rate: Math.round(this.#hitRate() * 1e4) / 1e4,
       level: latest.level,
       rss_bytes: latest.rssBytes,
       peak_bytes: latest.peakRssBytes,

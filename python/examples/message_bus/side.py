@@ -82,7 +82,7 @@ class Side:
         self.failures: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.published = self.acknowledged = self.resent = 0
-        self.received = self.duplicated = self.pauses = 0
+        self.received = self.duplicated = self.slowed = 0
         self.sent_sum = self.received_sum = 0
 
     async def open(self) -> None:
@@ -114,7 +114,7 @@ class Side:
                 or number >= (limits.messages or messages.NUMBERS)
             )
             due = self._due()
-            if not due and not is_over and not self._is_paused():
+            if not due and not is_over:
                 due = self._begin(number)
                 number += len(due)
             if due:
@@ -128,16 +128,16 @@ class Side:
             elif time.monotonic() - self._progress_at > limits.patience:
                 self.give_up()
 
-    def _is_paused(self) -> bool:
-        """Under pressure nothing new is published."""
+    def _window(self) -> int:
+        """How many may be on their way: few under pressure."""
         if time.monotonic() - self._looked_at >= LOOK_S:
             self._looked_at = time.monotonic()
             was_pressed = self._is_pressed
             self._manager.get_memory_pressure()
             level = self._manager.memory_monitor.latest.level
             self._is_pressed = level in ("high", "critical")
-            self.pauses += self._is_pressed and not was_pressed
-        return self._is_pressed
+            self.slowed += self._is_pressed and not was_pressed
+        return BATCH if self._is_pressed else WINDOW
 
     def _due(self) -> list[Flight]:
         """What is to be sent again: the broker does not have it, or has no memory."""
@@ -153,7 +153,7 @@ class Side:
 
     def _begin(self, number: int) -> list[Flight]:
         most = self._limits.messages or messages.NUMBERS
-        room = min(BATCH, WINDOW - len(self._flying), most - number)
+        room = min(BATCH, self._window() - len(self._flying), most - number)
         begun = []
         for one in range(number, number + room):
             value, total = messages.data(self.session, one)
@@ -272,8 +272,13 @@ class Side:
             self.failed(error)
             return None
 
+    def _hit_rate(self) -> float:
+        """The share of what was rented for which the pool had memory already."""
+        stats = self._manager.pool.stats()
+        new = min(1, stats["peak_held_bytes"] / max(1, self._bytes))
+        return float((1 - new) * (1 - stats["plain"] / max(1, stats["rented"])))
+
     def state(self) -> dict[str, Any]:
-        held = self._manager.pool.stats()["peak_held_bytes"]
         latest = self._manager.memory_monitor.latest
         return {
             "published": self.published,
@@ -287,8 +292,8 @@ class Side:
             "failures": dict(self.failures),
             "sent_sum": self.sent_sum,
             "received_sum": self.received_sum,
-            "pauses": self.pauses,
-            "pool_hit_rate": round(1 - min(1, held / max(1, self._bytes)), 4),
+            "slowed": self.slowed,
+            "pool_hit_rate": round(self._hit_rate(), 4),
             "level": latest.level,
             "rss_bytes": latest.rss_bytes,
             "peak_bytes": latest.peak_rss_bytes,

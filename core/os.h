@@ -276,6 +276,10 @@ uint64_t mg__parse_psi_total(const char *text);
 
 /* ---- os/linux_events.c: what wakes the sampler ------------------------- */
 
+/** Padding may be missing. Pure, fuzzed. @return bytes decoded, or -1 if `text` is not
+ *  base64 or does not fit. */
+long mg__parse_base64(const char *text, char *out, size_t out_bytes);
+
 /** A waker and the kernel's notices about memory, the best there are: once armed
  *  a PSI trigger ($MEMORY_PRESSURE_WATCH, own group, machine), memory.events of
  *  v2, a usage threshold of v1. All but the waker may be missing. */

@@ -110,8 +110,7 @@ static int events_base64_digit(char c) {
   return c == '/' ? 63 : -1;
 }
 
-/* @return bytes decoded, or -1 if `text` is not base64 or does not fit. */
-static long events_base64(const char *text, char *out, size_t out_bytes) {
+long mg__parse_base64(const char *text, char *out, size_t out_bytes) {
   size_t length = strcspn(text, "="), index, used = 0;
   unsigned bits = 0;
 
@@ -149,7 +148,7 @@ static bool events_add_watch(mg__os_events *events) {
   char data[256];
   struct stat info;
   mg__file file;
-  long bytes = encoded == NULL ? 0 : events_base64(encoded, data, sizeof data);
+  long bytes = encoded == NULL ? 0 : mg__parse_base64(encoded, data, sizeof data);
   bool opened;
 
   if (path == NULL || path[0] == '\0') return false;

@@ -16,11 +16,23 @@ const USES = [
   'configuration', 'decisions', 'errors', 'caches', 'reuse', 'memory pools', 'memory pools dropped', 'object pools',
   'connection pools', 'tuning', 'process', 'collections', 'services', 'optimizations', 'reclaiming',
   'encoding', 'serializers', 'transports', 'nats', 'leak detectors',
-  'web', 'bridges', 'leak tests', 'a leak',
+  'web', 'bridges', 'leak tests',
+  'accessors', 'monitor, changed', 'buffers and stages', 'reused and rings', 'pools, further', 'writers',
+  'texts into what is there', 'services, asked', 'workers guarded', 'channels', 'fastify', 'metrics and decisions',
+  'a leak',
 ];
 
 test('the list is complete', async () => {
   expect(await runJson('leaks.js', [])).toEqual(USES);
+});
+
+// What only the library makes or calls is all that no use names.
+test('every public name is used', async () => {
+  const options = { flags: ['--no-warnings'], seconds: SECONDS };
+  expect(await runJson('leaks.js', ['--unused', temporaryDirectory()], options)).toEqual([
+    'LeakCulprit', 'LeakCulprit.toString', 'LeakFinding', 'LeakFinding.asDict', 'LeakFinding.toString', 'MemoryLeakDetected',
+    'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'ResourceStats', 'alerts.Alerts', 'alerts.Alerts.take',
+  ]);
 });
 
 test.each(USES.slice(0, -1))('%s', async (name) => {

@@ -3,6 +3,7 @@
  * FAIL_AT=N fails the Nth call that comes from the library, whatever it is; at the end
  * the number of calls is written to descriptor 3. Calls of the program itself and of
  * the C library are never touched. */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -67,6 +69,25 @@ __attribute__((constructor)) static void fail_begin(void) { atexit(fail_tell); }
   X(int, socket, (int domain, int type, int protocol), (domain, type, protocol), -1, EMFILE) \
   X(int, bind, (int fd, const struct sockaddr *to, socklen_t n), (fd, to, n), -1, EADDRINUSE) \
   X(int, listen, (int fd, int backlog), (fd, backlog), -1, EADDRINUSE)            \
+  X(int, connect, (int fd, const struct sockaddr *to, socklen_t n), (fd, to, n), -1, ECONNREFUSED) \
+  X(int, accept4, (int fd, struct sockaddr *from, socklen_t *n, int flags),       \
+    (fd, from, n, flags), -1, EMFILE)                                            \
+  X(ssize_t, recv, (int fd, void *to, size_t n, int flags), (fd, to, n, flags), -1, ECONNRESET) \
+  X(ssize_t, send, (int fd, const void *from, size_t n, int flags),               \
+    (fd, from, n, flags), -1, EPIPE)                                             \
+  X(int, getsockopt, (int fd, int level, int name, void *to, socklen_t *n),       \
+    (fd, level, name, to, n), -1, EINVAL)                                        \
+  X(int, fstatat, (int at, const char *path, struct stat *to, int flags),         \
+    (at, path, to, flags), -1, EACCES)                                           \
+  X(ssize_t, readlinkat, (int at, const char *path, char *to, size_t n),          \
+    (at, path, to, n), -1, EACCES)                                               \
+  X(ssize_t, getdents64, (int fd, void *to, size_t n), (fd, to, n), -1, EIO)      \
+  X(off_t, lseek, (int fd, off_t at, int from), (fd, at, from), -1, EIO)          \
+  X(DIR *, opendir, (const char *path), (path), NULL, EMFILE)                     \
+  X(int, madvise, (void *at, size_t n, int how), (at, n, how), -1, ENOMEM)        \
+  X(int, mprotect, (void *at, size_t n, int how), (at, n, how), -1, ENOMEM)       \
+  X(int, getrusage, (__rusage_who_t who, struct rusage *to), (who, to), -1, EFAULT)          \
+  X(int, getrlimit, (__rlimit_resource_t what, struct rlimit *to), (what, to), -1, EPERM)         \
   X(int, poll, (struct pollfd *fds, nfds_t n, int ms), (fds, n, ms), -1, ENOMEM)  \
   X(int, ppoll, (struct pollfd *fds, nfds_t n, const struct timespec *time,       \
     const sigset_t *mask), (fds, n, time, mask), -1, ENOMEM)                     \

@@ -37,6 +37,7 @@ def namespaces() -> None:
         pytest.skip(f"no mounts of its own: {done.stderr.strip()}")
 
 
+@pytest.mark.timeout(900)
 def test_each_call_refused(tmp_path: Path) -> None:
     """From the first call that the library makes to the last, each once."""
     library = compiled("fail_calls.c", tmp_path / "fail.so", "-shared", "-fPIC")

@@ -10,6 +10,7 @@
 #include "monitor_parts.h"
 
 #define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
+#define MONITOR_STILL_NS 100000000u  /* so does this, if nothing moved since */
 #define MONITOR_NS_PER_MS 1e6
 
 /* ---- life -------------------------------------------------------------- */
@@ -383,11 +384,28 @@ uint64_t mg_monitor_operations(const mg_monitor *m) {
   return atomic_load_explicit(&m->operations, memory_order_relaxed);
 }
 
-void mg_monitor_check(mg_monitor *m) {
+/* UINT64_MAX before the first sample, or if the clock went back. */
+static uint64_t monitor_age_ns(const mg_monitor *m) {
   uint64_t sampled = mg__published_clock_ns(&m->published);
   uint64_t now = mg_clock_ns();
 
-  if (sampled != 0 && now >= sampled && now - sampled < MONITOR_FRESH_NS) return;
+  return sampled != 0 && now >= sampled ? now - sampled : UINT64_MAX;
+}
+
+void mg_monitor_check(mg_monitor *m) {
+  if (monitor_age_ns(m) < MONITOR_FRESH_NS) return;
+  monitor_pass(m, MG__PASS_CHECK, NULL);
+}
+
+void mg_monitor_glance(mg_monitor *m) {
+  uint64_t age_ns = monitor_age_ns(m);
+  mg_sample latest;
+
+  if (age_ns < MONITOR_FRESH_NS) return;
+  if (age_ns < MONITOR_STILL_NS) {
+    mg_monitor_latest(m, &latest);
+    if (mg__sampler_is_still(&m->seat, latest.reading.rss_bytes)) return;
+  }
   monitor_pass(m, MG__PASS_CHECK, NULL);
 }
 

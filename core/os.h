@@ -29,6 +29,8 @@ typedef struct mg__mutex {
 mg_status mg__mutex_init(mg__mutex *mutex, mg_error *err);
 void mg__mutex_destroy(mg__mutex *mutex);
 void mg__lock(mg__mutex *mutex);
+/** @return whether it was free, and is held now. */
+bool mg__try_lock(mg__mutex *mutex);
 void mg__unlock(mg__mutex *mutex);
 /** Brings a mutex that was held across fork() back to unlocked in the child. */
 void mg__mutex_reset(mg__mutex *mutex);

@@ -25,6 +25,7 @@
 #define SAMPLER_IDLE_MS 5000.0
 #define SAMPLER_LEAST_TICK_MS 10.0
 #define SAMPLER_NS_PER_MS 1e6
+#define SAMPLER_STILL 64u /* a resident set that moved less than its 64th */
 
 static struct {
   mg__mutex lock;
@@ -583,6 +584,21 @@ uint64_t mg__sampler_fd_count(void) {
   if (os != NULL) count = mg__os_fd_count(os);
   mg__unlock(&sampler.lock);
   return count;
+}
+
+/* A host's hot path asks: it must not wait for a thread that has the lock and
+ * no CPU. */
+bool mg__sampler_is_still(const mg__seat *seat, uint64_t rss_bytes) {
+  uint64_t now_bytes, step_bytes = rss_bytes / SAMPLER_STILL;
+  bool is_still;
+
+  if (rss_bytes == MG_ABSENT) return false;
+  if (!mg__try_lock(&sampler.lock)) return true;
+  is_still = seat->running && sampler.thread_up && sampler.os != NULL;
+  now_bytes = is_still ? mg__os_rss(sampler.os) : MG_ABSENT;
+  mg__unlock(&sampler.lock);
+  return now_bytes != MG_ABSENT && now_bytes < rss_bytes + step_bytes &&
+         now_bytes + step_bytes > rss_bytes;
 }
 
 uint64_t mg_rss_bytes(void) {

@@ -68,6 +68,10 @@ void mg__lock(mg__mutex *mutex) {
   pthread_mutex_lock(&mutex->native);
 }
 
+bool mg__try_lock(mg__mutex *mutex) {
+  return pthread_mutex_trylock(&mutex->native) == 0;
+}
+
 void mg__unlock(mg__mutex *mutex) {
   pthread_mutex_unlock(&mutex->native);
 }

@@ -164,7 +164,10 @@ class Core {
   /** The check that is due after monitoringInterval operations. */
   checkOperations() {
     this.nextCheck = this.operations + this.settings.memoryMonitor.monitoringInterval;
-    this.check();
+    this.refreshHeap();
+    native.monitorGlance(this.handle);
+    reclaim.poll(this);
+    this.afterPass();
   }
 
   afterPass() {

@@ -94,6 +94,17 @@ static napi_value monitor_check(napi_env env, napi_callback_info info) {
   return mgn_undefined(env);
 }
 
+/* monitorGlance(manager): the cheaper check, for every so many operations */
+static napi_value monitor_glance(napi_env env, napi_callback_info info) {
+  mg_monitor *monitor;
+  napi_value value;
+
+  monitor = monitor_given(env, info, 1, &value);
+  if (monitor == NULL) return NULL;
+  mg_monitor_glance(monitor);
+  return mgn_undefined(env);
+}
+
 /* monitorLatest(manager, Float64Array out) */
 static napi_value monitor_latest(napi_env env, napi_callback_info info) {
   mg_monitor *monitor;
@@ -372,6 +383,7 @@ napi_status mgn_monitor_define(napi_env env, napi_value exports, void *data) {
       {"monitorIsRunning", monitor_is_running},
       {"monitorPass", monitor_pass},
       {"monitorCheck", monitor_check},
+      {"monitorGlance", monitor_glance},
       {"monitorLatest", monitor_latest},
       {"monitorSetHeap", monitor_set_heap},
       {"monitorSetInterest", monitor_set_interest},

@@ -7,7 +7,6 @@ memory.long_pause of its own: the shortest of those in use counts.
 from __future__ import annotations
 
 from _weakref import ref
-from time import monotonic
 
 from memguard import _core, _log
 from memguard._core import ClosedError
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 _QUIET_S = 60.0  # between two reports: a slow heap must not fill a log
 
-_quiet_until = 0.0
 _long_ms: dict[int, tuple[ref[MemoryMonitor], float]] = {}
 
 
@@ -61,11 +59,9 @@ def _renew() -> None:
 def tell() -> None:
     """Logs the long pauses since the last report: few lines, however many there
     were, and at most once a minute."""
-    global _quiet_until
-    now = monotonic()
-    if now < _quiet_until or (taken := _core._gc_take_long()) is None:
+    if (taken := _core._gc_take_long()) is None:
         return
-    _quiet_until = now + _QUIET_S
+    _core._gc_set_quiet(_QUIET_S)
     pauses, more = taken
     for generation, ms, collected in pauses:
         _log.warning(

@@ -17,6 +17,7 @@
 
 #define GC_SECONDS 60u /* window of longest_per_second_p95_ms */
 #define GC_NS_PER_MS 1e6
+#define GC_NS_PER_S 1e9
 #define GC_OLDEST 2u /* the generation whose collection is a full one */
 /* Reading a thread's CPU clock is a system call, dearer than most collections:
  * of one shorter than this the wall time is taken for it, too much by at most
@@ -260,6 +261,17 @@ static PyObject *gc_set_long(PyObject *module, PyObject *ms_object) {
   Py_RETURN_NONE;
 }
 
+/* _gc_set_quiet(s): for so long, no long pause is due to be told. */
+static PyObject *gc_set_quiet(PyObject *module, PyObject *s_object) {
+  mgpy_gc *gc = &((mgpy_state *)PyModule_GetState(module))->gc;
+  double s = PyFloat_AsDouble(s_object);
+
+  if (s == -1.0 && PyErr_Occurred()) return NULL;
+  atomic_store(&gc->quiet_ns,
+               s > 0 ? mg_clock_ns() + (uint64_t)(s * GC_NS_PER_S) : 0);
+  Py_RETURN_NONE;
+}
+
 static PyObject *gc_long_list(const mg_pause *pauses, uint64_t count) {
   PyObject *made = PyList_New(0);
 
@@ -273,17 +285,18 @@ static PyObject *gc_long_list(const mg_pause *pauses, uint64_t count) {
   return made;
 }
 
-/* _gc_take_long(): None if there is nothing new, else the first long pauses as
+/* _gc_take_long(): None if nothing is due, else the first long pauses as
  * (generation, ms, collected), and how many more there were. */
 static PyObject *gc_take_long(PyObject *module, PyObject *unused) {
-  mgpy_gc *gc = &((mgpy_state *)PyModule_GetState(module))->gc;
+  mgpy_state *state = PyModule_GetState(module);
+  mgpy_gc *gc = &state->gc;
   uint64_t told = atomic_load(&gc->long_told);
   uint64_t count = atomic_load_explicit(&gc->long_count, memory_order_acquire);
   uint64_t kept = count - told < MGPY_GC_LINES ? count - told : MGPY_GC_LINES;
   mg_pause pauses[MGPY_GC_LINES];
   (void)unused;
 
-  if (count == told) Py_RETURN_NONE;
+  if (count == told || !mgpy_gc_is_due(state)) Py_RETURN_NONE;
   /* Copied before anything is allocated, which may collect. */
   for (uint64_t i = 0; i < kept; i++)
     pauses[i] = gc->long_pauses[(told + i) % MGPY_GC_LINES];
@@ -301,6 +314,7 @@ static PyMethodDef gc_methods[] = {
     {"_gc_is_observed", gc_is_observed, METH_NOARGS, NULL},
     {"_gc_pauses", gc_pauses, METH_O, NULL},
     {"_gc_set_long", gc_set_long, METH_O, NULL},
+    {"_gc_set_quiet", gc_set_quiet, METH_O, NULL},
     {"_gc_take_long", gc_take_long, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

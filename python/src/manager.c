@@ -100,7 +100,7 @@ static PyObject *manager_should_flush(PyObject *self, PyObject *name) {
   is_due = mg_monitor_operation(core->monitor);
   if (is_due) {
     mgpy_resume();
-    mg_monitor_check(core->monitor);
+    mg_monitor_glance(core->monitor);
   }
   if ((is_due || atomic_load_explicit(&core->is_waiting, memory_order_relaxed)) &&
       mgpy_monitor_deliver(core, m->monitor) < 0)

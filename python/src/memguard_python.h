@@ -57,6 +57,7 @@ typedef struct mgpy_gc {
   _Atomic uint64_t long_ns;    /* a longer pause is told; 0: none is */
   _Atomic uint64_t long_count; /* such pauses so far; written last */
   _Atomic uint64_t long_told;  /* how many of them are told */
+  _Atomic uint64_t quiet_ns;   /* no more are told until then */
   mg_pause long_pauses[MGPY_GC_LINES]; /* number `n` in slot `n % LINES` */
 } mgpy_gc;
 
@@ -223,6 +224,7 @@ struct mgpy_core {
   pthread_mutex_t delivery;  /* held while memguard's thread runs callbacks */
   _Atomic bool may_deliver;
   _Atomic bool is_waiting;   /* events wait; set by the core on any thread */
+  _Atomic uint64_t full_number; /* the sample of full pressure last delivered */
   _Atomic bool is_closed;
   _Atomic bool runs; /* counted in mgpy_reclaim.runs */
   _Atomic uint32_t users;
@@ -347,10 +349,12 @@ void mgpy_gc_end(mgpy_state *state);
 bool mgpy_gc_observes(const mgpy_gc *gc);
 int mgpy_gc_traverse(mgpy_state *state, visitproc visit, void *arg);
 void mgpy_gc_free(mgpy_state *state);
-/** Whether a long pause waits to be told. */
+/** Whether a long pause is to be told now. */
 static inline bool mgpy_gc_is_due(mgpy_state *state) {
   return atomic_load_explicit(&state->gc.long_count, memory_order_relaxed) !=
-         atomic_load_explicit(&state->gc.long_told, memory_order_relaxed);
+             atomic_load_explicit(&state->gc.long_told, memory_order_relaxed) &&
+         mg_clock_ns() >=
+             atomic_load_explicit(&state->gc.quiet_ns, memory_order_relaxed);
 }
 
 /* ---- allocator.c ------------------------------------------------------- */

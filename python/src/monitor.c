@@ -433,16 +433,25 @@ static PyObject *monitor_next_event(PyObject *self, PyObject *unused) {
   return monitor_event(m->state, &event);
 }
 
+/* Full pressure needs no event, as the callbacks' threshold may be above it; one
+ * delivery for each sample of it does. */
+static bool monitor_is_full_anew(mgpy_core *core) {
+  mg_sample sample;
+
+  if (mg_monitor_pressure(core->monitor) <= MG_BUFFER_FULL_PRESSURE) return false;
+  mg_monitor_latest(core->monitor, &sample);
+  return atomic_exchange(&core->full_number, sample.number) != sample.number;
+}
+
 int mgpy_monitor_deliver(mgpy_core *core, PyObject *monitor) {
   PyObject *done;
 
   if (mgpy_reclaim_is_due(&core->state->reclaim) &&
       mgpy_reclaim_poll(&core->state->reclaim) < 0)
     return -1;
-  /* Full pressure needs no event: the callbacks' threshold may be above it. */
   if (!atomic_load_explicit(&core->is_waiting, memory_order_acquire) &&
       !mgpy_gc_is_due(core->state) &&
-      mg_monitor_pressure(core->monitor) <= MG_BUFFER_FULL_PRESSURE)
+      !monitor_is_full_anew(core))
     return 0;
   done = PyObject_CallMethodNoArgs(monitor, core->state->deliver_name);
   Py_XDECREF(done);

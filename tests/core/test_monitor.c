@@ -355,6 +355,51 @@ static void test_operations(void **state) {
   mg_monitor_close(monitor);
 }
 
+/* Whether a glance takes a sample; one may find the lock held. */
+static bool is_taken(mg_monitor *monitor) {
+  uint64_t before = number_of(monitor);
+
+  for (int i = 0; i < 1200 && number_of(monitor) == before; i++) {
+    mg_monitor_glance(monitor);
+    if (number_of(monitor) == before) sleep_ms(5);
+  }
+  return number_of(monitor) > before;
+}
+
+/* Whether a glance at a sample of 20 to 100 ms finds it good enough. */
+static bool is_spared(mg_monitor *monitor) {
+  for (int i = 0; i < 1200; i++) {
+    uint64_t before;
+    mg_monitor_glance(monitor);
+    before = number_of(monitor);
+    sleep_ms(25);
+    mg_monitor_glance(monitor);
+    if (number_of(monitor) == before) return true;
+  }
+  return false;
+}
+
+static void test_a_glance(void **state) {
+  mg_config config = support_config("max_memory_mb", "1000000",
+                                    "sample_interval", "1h", NULL);
+  mg_monitor *monitor = opened(&config, NULL);
+  char *block;
+
+  (void)state;
+  mg_monitor_glance(monitor);
+  sleep_ms(25);
+  mg_monitor_glance(monitor);
+  assert_int_equal(number_of(monitor), 2); /* nothing in the background */
+  assert_ok(mg_monitor_start(monitor, NULL), NULL);
+  assert_true(is_spared(monitor));
+  block = touched(64 * MB);
+  assert_true(is_taken(monitor)); /* it has grown */
+  sleep_ms(120);
+  assert_true(is_taken(monitor)); /* that was long ago */
+  free(block);
+  mg_monitor_close(monitor);
+}
+
 static void test_configure_while_running(void **state) {
   mg_config config = support_config("sample_interval", "1h", "monitor_interval",
                                     "1h", NULL);
@@ -432,6 +477,7 @@ int main(void) {
       cmocka_unit_test(test_counters_are_bounded),
       cmocka_unit_test(test_history_is_bounded_and_ordered),
       cmocka_unit_test(test_operations),
+      cmocka_unit_test(test_a_glance),
       cmocka_unit_test(test_configure_while_running),
       cmocka_unit_test(test_buffers_follow),
       cmocka_unit_test(test_page)};

@@ -7,7 +7,7 @@ from typing import Any
 
 import memguard
 import pytest
-from memguard import MemoryMonitor, _core, _pauses
+from memguard import MemoryMonitor, ResourceManager, _core, _pauses
 
 Logged = Callable[[], list[str]]
 Run = Callable[..., str]
@@ -56,7 +56,7 @@ class Slow:
 def _no_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports of long pauses need not be a minute apart, except where said."""
     monkeypatch.setattr(_pauses, "_QUIET_S", 0.0)
-    monkeypatch.setattr(_pauses, "_quiet_until", 0.0)
+    _core._gc_set_quiet(0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -399,9 +399,30 @@ def test_reports_are_a_minute_apart(
     slow_collection(0.025)
     monitor.check_memory_pressure()
     assert logged_pauses() == []
-    monkeypatch.setattr(_pauses, "_quiet_until", 0.0)  # the minute is over
+    _core._gc_set_quiet(0.0)  # the minute is over
     monitor.check_memory_pressure()
     assert len(logged_pauses()) == 2
+
+
+def test_a_pause_that_waits_to_be_told_costs_the_hot_path_nothing(
+    logged_pauses: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(_pauses, "_QUIET_S", 3600.0)
+    config = {"max_memory_mb": 1 << 20, "long_pause": "1ms", "monitoring_interval": 1}
+    with ResourceManager(config) as manager:
+        monitor = manager.memory_monitor
+        monitor.stop_monitoring()
+        manager.create_buffer("rows")
+        slow_collection()
+        monitor.check_memory_pressure()
+        assert len(logged_pauses()) == 1
+        slow_collection()
+        monkeypatch.setattr(MemoryMonitor, "_deliver", lambda _: calls.append(None))
+        for _ in range(5000):
+            manager.should_flush_buffer("rows")
+        assert len(calls) < 50
+        assert logged_pauses() == []
 
 
 def test_many_long_pauses_take_few_lines(

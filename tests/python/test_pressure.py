@@ -41,6 +41,27 @@ def test_full_pressure_needs_no_callback_threshold() -> None:
     assert written == [1]
 
 
+def test_full_pressure_costs_the_hot_path_one_delivery_a_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[None] = []
+    deliver = MemoryMonitor._deliver
+
+    def counted(self: MemoryMonitor) -> None:
+        calls.append(None)
+        deliver(self)
+
+    config = {"max_memory_mb": 1, "pressure_threshold": 1.0, "monitoring_interval": 1}
+    with ResourceManager(config) as manager:
+        monitor = manager.memory_monitor
+        monitor.stop_monitoring()
+        manager.create_buffer("rows")
+        monkeypatch.setattr(MemoryMonitor, "_deliver", counted)
+        for _ in range(5000):
+            manager.should_flush_buffer("rows")
+        assert 1 <= len(calls) <= 2 * monitor.latest.number + 10
+
+
 def test_the_hot_path_flushes_when_a_check_is_due(rss_mb: float) -> None:
     written: list[int] = []
     config = {"max_memory_mb": rss_mb * 100, "monitoring_interval": 3}

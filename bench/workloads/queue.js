@@ -4,7 +4,7 @@
 //
 // guarded: the queue service of node/examples as it is. plain: the same BullMQ
 // worker, handlers and batches with nothing of memguard: arrays, Buffers, no pauses.
-// own: what memguard itself takes in an idle process. Prints one JSON object at its end.
+// own: what memguard itself takes in a process that has worked and waits. Prints one JSON object at its end.
 const fs = require('fs');
 const path = require('path');
 const { createHistogram } = require('perf_hooks');
@@ -104,10 +104,17 @@ async function run() {
   console.log(JSON.stringify({ ...said, peakMb: process.resourceUsage().maxRSS / 1024 }));
 }
 
+/** Garbage of a program at work, so that its young generation is resident whether
+ *  memguard is loaded or not. */
+function churn() {
+  for (let round = 0; round < 40; round++) Array.from({ length: 20_000 }, (_, number) => ({ number, list: [number] }));
+}
+
 async function own() {
   require('v8').setFlagsFromString('--expose-gc');
   const collect = require('vm').runInNewContext('gc');
   const settled = async () => {
+    churn();
     for (let round = 0; round < 5; round++) {
       collect();
       await sleep(300); // V8 gives pages back when it is idle

@@ -6,7 +6,6 @@
 // registered cache costs what it cost before. Shrinking takes entries out through
 // the cache's own methods, in batches, for BUDGET_MS per call at most; the next
 // call goes on where one stopped.
-const { performance } = require('perf_hooks');
 const { OwnKind, PoolKind, kindFor } = require('./cache_kinds');
 const { defineDisposal } = require('./disposal');
 const { failure, kindOf, requireCount, requireFunction, requireName } = require('./errors');
@@ -192,6 +191,7 @@ function poolStats() {
 
 // A batch of each in turn, whoever waited longest first.
 function rounds(share, all_) {
+  const { performance } = require('perf_hooks'); // not before it is needed
   const end = performance.now() + budget.ms;
   let work = all_.sort((one, other) => one.turn - other.turn);
   let dropped = 0;

@@ -3,15 +3,13 @@
 // LeakDetector: looks for leaks while a program runs. The core takes the numbers in
 // with each sample and judges them on its own thread; what only this isolate can
 // tell - a collection, a census, the places that allocate - it asks for, and is
-// answered here, on the event loop. Nothing of it keeps a process alive.
+// answered here, on the event loop; what answers is loaded with the first question.
+// Nothing of it keeps a process alive.
 const EventEmitter = require('events');
 const gc = require('./gc');
 const { defineDisposal } = require('./disposal');
 const { codes, failure, kindOf, requireNumber } = require('./errors');
 const { Detector } = require('./detector');
-const { ANSWERED, Inquiry } = require('./leak_inquiry');
-const { activeResources } = require('./leak_census');
-const { LeakFinding, textOf } = require('./leak_finding');
 const { MemoryMonitor, TARGET } = require('./monitor');
 const { emitSafely, reportOnce, warn } = require('./report');
 
@@ -22,6 +20,7 @@ const BLOCKS = 16; // of a window; the number of handles is told once in each
 const LEAST_TELL_MS = 50;
 const EVENTS = ['leak:suspected', 'leak:warning', 'leak:critical', 'leak:withdrawn'];
 const FD_EVENT = 'fd:warning';
+const ANSWERED = ['collect', 'census_base', 'census']; // by an Inquiry
 
 function known(number) {
   return Number.isNaN(number) ? null : number;
@@ -30,6 +29,7 @@ function known(number) {
 /** What the core found, for the program. */
 function findingOf(found, absent) {
   const { signal, growth, growthPerMinute, severity, unit, toLimitMs, culprits } = found;
+  const { LeakFinding } = require('./leak_finding');
   return new LeakFinding({
     signal,
     tier: found.isCritical && found.tier !== 'none' ? 'critical' : found.tier,
@@ -48,7 +48,8 @@ function findingOf(found, absent) {
 class LeakDetector extends EventEmitter {
   #core;
   #detector = null;
-  #inquiry;
+  #heapLimitBytes;
+  #inquiry = null; // made when there is something to be asked
   #listeners = [];
   #monitor;
   #owns;
@@ -74,12 +75,22 @@ class LeakDetector extends EventEmitter {
     }
     this.#detector.setActive(false);
     this.#core.findingAt = (number) => this.#findingAt(number);
-    this.#inquiry = new Inquiry(this.#core, this.#detector, censusHeapMb * BYTES_PER_MB);
+    this.#heapLimitBytes = censusHeapMb * BYTES_PER_MB;
+  }
+
+  #asked() {
+    const { Inquiry } = require('./leak_inquiry');
+    this.#inquiry ??= new Inquiry(this.#core, this.#detector, this.#heapLimitBytes);
+    return this.#inquiry;
+  }
+
+  #findingOf(found) {
+    return findingOf(found, this.#inquiry?.absent ?? {});
   }
 
   #findingAt(number) {
     const found = this.#detector.finding(number);
-    return found === undefined ? null : findingOf(found, this.#inquiry.absent);
+    return found === undefined ? null : this.#findingOf(found);
   }
 
   #requireOpen() {
@@ -129,21 +140,18 @@ class LeakDetector extends EventEmitter {
 
   #look() {
     if (this.#detector === null || this.#core.closed) return;
-    const resources = activeResources();
-    if (resources !== null) {
-      let count = 0;
-      for (const one of resources.values()) count += one;
-      this.#detector.tell('handles', count);
-    }
+    const resources = process.getActiveResourcesInfo?.();
+    if (resources !== undefined) this.#detector.tell('handles', resources.length);
     this.#answer();
   }
 
   #answer() {
     if (this.#detector === null || this.#core.closed) return;
     try {
-      this.#inquiry.answer();
+      const asked = this.#detector.request();
+      if (asked.requests.length > 0) this.#asked().answer(asked);
     } catch (error) {
-      reportOnce(Inquiry, 'looking for what leaks', error);
+      reportOnce(LeakDetector, 'looking for what leaks', error);
     }
   }
 
@@ -152,7 +160,7 @@ class LeakDetector extends EventEmitter {
     clearInterval(this.#timer);
     this.#timer = null;
     this.#core.onDetect = null;
-    this.#inquiry.end();
+    this.#inquiry?.end();
     if (!this.#core.closed) this.#detector.setActive(false);
     for (const [name, listener] of this.#listeners) this.#monitor.off(name, listener);
     this.#listeners = [];
@@ -182,7 +190,7 @@ class LeakDetector extends EventEmitter {
   /** What grows now, oldest first. */
   get findings() {
     this.#requireOpen();
-    return this.#detector.findings().map((found) => findingOf(found, this.#inquiry.absent));
+    return this.#detector.findings().map((found) => this.#findingOf(found));
   }
 
   /** Reads and judges now, instead of when it is due. */
@@ -196,7 +204,7 @@ class LeakDetector extends EventEmitter {
   }
 
   report() {
-    return textOf(this.findings);
+    return require('./leak_finding').textOf(this.findings);
   }
 
   /** Rows for a report in JSON. */
@@ -208,7 +216,7 @@ class LeakDetector extends EventEmitter {
   stats() {
     this.#requireOpen();
     const stats = Object.entries(this.#detector.stats()).map(([name, value]) => [name, known(value)]);
-    return { ...Object.fromEntries(stats), ...this.#inquiry.stats() };
+    return { ...Object.fromEntries(stats), ...this.#asked().stats() };
   }
 
   get monitor() {

@@ -17,7 +17,6 @@ const { heapStatistics } = require('./heap');
 const reclaim = require('./reclaim');
 const { reportOnce } = require('./report');
 
-const ANSWERED = ['collect', 'census_base', 'census'];
 const INTERVAL_BYTES = 512 * 1024;
 const LEAST_INTERVAL_BYTES = 128 * 1024; // for what grows slowly
 const FINE_INTERVAL_BYTES = 64 * 1024; // where leak.leak_trace allows
@@ -89,10 +88,8 @@ class Inquiry {
     return { ...this.#stats };
   }
 
-  /** Does what is asked for now. */
-  answer() {
-    const { requests, signal } = this.#detector.request();
-    if (requests.length === 0) return;
+  /** Does what the detector asks for. */
+  answer({ requests, signal }) {
     this.#signal = signal;
     if (requests.includes('collect')) this.#collect();
     if (requests.includes('census_base')) this.end();
@@ -291,4 +288,4 @@ class Inquiry {
   }
 }
 
-module.exports = { ANSWERED, Inquiry };
+module.exports = { Inquiry };

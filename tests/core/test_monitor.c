@@ -390,7 +390,7 @@ static void test_a_glance(void **state) {
   sleep_ms(25);
   mg_monitor_glance(monitor);
   assert_int_equal(number_of(monitor), 2); /* nothing in the background */
-  assert_ok(mg_monitor_start(monitor, NULL), NULL);
+  start(monitor);
   assert_true(is_spared(monitor));
   block = touched(64 * MB);
   assert_true(is_taken(monitor)); /* it has grown */

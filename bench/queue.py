@@ -119,6 +119,7 @@ def rows() -> Iterator[dict[str, Any]]:
         return
     speeds = [JOBS / one["seconds"] for one in (guarded, plain)]
     yield row("queue.speed", "/s", *speeds, no_memguard)
+    yield row("queue.cpu", "us", guarded["cpuUs"], plain["cpuUs"], no_memguard)
     yield row("queue.peak", "MB", guarded["peakMb"], plain["peakMb"], no_memguard)
     yield row("queue.p99", "ms", guarded["p99Ms"], plain["p99Ms"], no_memguard)
     calm = "memguard, unpressured"

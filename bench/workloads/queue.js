@@ -91,6 +91,7 @@ async function run() {
   const { jobOf } = require(`${EXAMPLE}/jobs`);
   const service = await (way === 'guarded' ? openGuarded() : openPlain());
   const beganMs = performance.now();
+  const beganCpu = process.cpuUsage();
   for (let number = 0; number < Number(jobs); number++) {
     while (service.outstanding >= OUTSTANDING) await sleep(1);
     const { kind, data } = jobOf(number);
@@ -98,8 +99,10 @@ async function run() {
   }
   while (service.outstanding > 0) await sleep(5);
   const seconds = (performance.now() - beganMs) / 1000;
+  const { user, system } = process.cpuUsage(beganCpu);
+  const cpuUs = (user + system) / Number(jobs);
   const { duplicates, pauses, p50Ms, p99Ms } = service.getStats();
-  const said = { seconds, duplicates, pauses, p50Ms, p99Ms, samplerSeconds: samplerSeconds() };
+  const said = { seconds, cpuUs, duplicates, pauses, p50Ms, p99Ms, samplerSeconds: samplerSeconds() };
   await service.close();
   console.log(JSON.stringify({ ...said, peakMb: process.resourceUsage().maxRSS / 1024 }));
 }

@@ -43,7 +43,7 @@ class QueueService extends EventEmitter {
     super();
     this.#options = { name: 'queue-service', concurrency, leaks, ...rest };
     this.#manager = new ResourceManager({
-      memory: { sampleInterval: '250ms', gcInterval: '1s' },
+      memory: { gcInterval: '1s' },
       memoryMonitor: { maxMemoryMb, monitoringInterval: 20 },
       bufferManager: { defaultBufferSize: BUFFER_RESULTS, maxBufferSize: 4 * BUFFER_RESULTS },
     });

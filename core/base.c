@@ -60,6 +60,16 @@ char *mg__strdup(const char *text) {
   return copy;
 }
 
+/* GNU's strerror_r may return a static text instead of filling the buffer; that of
+ * POSIX, which musl has, fills it and returns a number. */
+static const char *base_reason(int system_errno, char *buffer, size_t bytes) {
+#ifdef __GLIBC__
+  return strerror_r(system_errno, buffer, bytes);
+#else
+  return strerror_r(system_errno, buffer, bytes) == 0 ? buffer : "unknown";
+#endif
+}
+
 static void base_write(mg_error *err, mg_status status, int system_errno,
                        const char *format, va_list args) {
   int length;
@@ -70,10 +80,8 @@ static void base_write(mg_error *err, mg_status status, int system_errno,
   if (length < 0) length = 0;
   if (system_errno != 0 && (size_t)length < sizeof err->text) {
     char reason[128];
-    /* GNU strerror_r may return a static text instead of filling `reason`. */
-    const char *text = strerror_r(system_errno, reason, sizeof reason);
     snprintf(err->text + length, sizeof err->text - (size_t)length, ": %s",
-             text);
+             base_reason(system_errno, reason, sizeof reason));
   }
 }
 

@@ -205,7 +205,7 @@ static int census_each_fd(census_walk *walk,
   ssize_t got, at;
 
   if (lseek(walk->folder, 0, SEEK_SET) != 0) return errno;
-  while ((got = getdents64(walk->folder, block.bytes, sizeof block.bytes)) > 0)
+  while ((got = getdents64(walk->folder, (void *)block.bytes, sizeof block.bytes)) > 0)
     for (at = 0; at < got;) {
       const struct dirent64 *entry = (const void *)(block.bytes + at);
       at += entry->d_reclen;

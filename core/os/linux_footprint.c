@@ -113,7 +113,7 @@ static bool footprint_count_fds(int fd, mg__holdings *out) {
   ssize_t got;
 
   if (fd < 0 || lseek(fd, 0, SEEK_SET) != 0) return false;
-  while ((got = getdents64(fd, block.bytes, sizeof block.bytes)) > 0)
+  while ((got = getdents64(fd, (void *)block.bytes, sizeof block.bytes)) > 0)
     for (ssize_t at = 0; at < got;) {
       const struct dirent64 *entry = (const void *)(block.bytes + at);
       at += entry->d_reclen;

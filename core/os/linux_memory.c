@@ -3,6 +3,9 @@
 
 #ifdef __GLIBC__
 #include <malloc.h>
+#if __GLIBC_PREREQ(2, 33) /* asked inside: others do not have the question */
+#define MEMORY_HAS_MALLINFO2
+#endif
 #endif
 #include <sys/mman.h>
 #include <unistd.h>
@@ -41,7 +44,7 @@ bool mg_trim_malloc(void) {
 
 void mg_malloc_read(uint64_t *out_used_bytes, uint64_t *out_total_bytes) {
   *out_used_bytes = *out_total_bytes = MG_ABSENT;
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+#ifdef MEMORY_HAS_MALLINFO2
   struct mallinfo2 info = mallinfo2();
 
   *out_used_bytes = (uint64_t)info.uordblks + info.hblkhd;

@@ -243,7 +243,7 @@ static uint64_t proc_count_entries(int fd) {
   ssize_t got, at;
 
   if (lseek(fd, 0, SEEK_SET) != 0) return MG_ABSENT;
-  while ((got = getdents64(fd, block.bytes, sizeof block.bytes)) > 0)
+  while ((got = getdents64(fd, (void *)block.bytes, sizeof block.bytes)) > 0)
     for (at = 0; at < got;) {
       const struct dirent64 *entry = (const void *)(block.bytes + at);
       if (entry->d_name[0] != '.') count++;

@@ -78,6 +78,9 @@ MACROS = [
     ("_GNU_SOURCE", "1"),
     ("MG_LIBPROC2_SONAME", f'"{libproc2_soname()}"'),
 ]
+# Whoever makes a wheel that bundles libraries puts their licences into that folder.
+LICENCES = [str(WEB_LICENCE)] * WEB_LICENCE.exists() + sorted(glob("licences/*"))
+TOOL_SCRIPT = "python/bin/memguard"
 TOOL_LIBRARIES = ["-lcjson", "-lyaml", "-lncursesw", "-ltinfo"]
 TOOL_PROBE = """
 #include <cjson/cJSON.h>
@@ -89,9 +92,9 @@ int main(void) { return cJSON_Version() == 0 || yaml_get_version_string() == 0; 
 
 
 class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
-    """Compiles core/cli into the folder of scripts, in place of copying some: a wheel
-    puts it into bin. Without its libraries the package is whole but for the tool. A
-    checkout has the tool of CMake, which finds the checkout's packages."""
+    """Compiles core/cli into the package, where libraries can lie beside it, and takes
+    along the script that becomes it. Without what it links the package is whole but
+    for the tool. A checkout has that of CMake, which finds the checkout's packages."""
 
     description = "build the memguard tool"
     user_options: list[tuple[str, str, str]] = []  # noqa: RUF012 - as in setuptools
@@ -99,12 +102,14 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
 
     def initialize_options(self) -> None:
         self.build_dir: str | None = None
+        self.build_lib: str | None = None
 
     def finalize_options(self) -> None:
-        self.set_undefined_options("build", ("build_scripts", "build_dir"))
+        folders = [("build_scripts", "build_dir"), ("build_lib", "build_lib")]
+        self.set_undefined_options("build", *folders)
 
     def get_source_files(self) -> list[str]:
-        return sorted(glob("core/cli/*.[ch]"))
+        return [TOOL_SCRIPT, *sorted(glob("core/cli/*.[ch]"))]
 
     def get_outputs(self) -> list[str]:
         return []
@@ -114,12 +119,15 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
 
     def run(self) -> None:
         assert self.build_dir is not None
-        folder = Path(self.build_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / "memguard"
-        target.unlink(missing_ok=True)
+        assert self.build_lib is not None
+        script = Path(self.build_dir, "memguard")
+        target = Path(self.build_lib, "memguard/bin/memguard")
+        for file in (script, target):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
         if self.editable_mode:
             return
+        shutil.copy(TOOL_SCRIPT, script)
         if not self._can_build():
             sys.stderr.write(
                 "memguard: built without the memguard tool, which needs cJSON, "
@@ -177,7 +185,7 @@ setup(
     scripts=["memguard"],  # what BuildTool makes
     data_files=[
         ("share/man/man1", ["core/cli/memguard.1"]),
-        *[("share/licenses/memguard", [str(WEB_LICENCE)])] * WEB_LICENCE.exists(),
+        ("share/licenses/memguard", LICENCES),
     ],
     cmdclass={"build_scripts": BuildTool, "sdist": SourceDist},
 )

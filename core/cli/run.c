@@ -153,9 +153,11 @@ static bool run_find(char out[PATH_MAX], const char *const *patterns) {
   return false;
 }
 
-/* Beside this program in a Python installation; of the checkout it was built in. */
+/* Of the Python package that this program is part of; of a Python installation that
+ * it stands in; of the checkout it was built in. */
 static bool run_find_python(char out[PATH_MAX]) {
   static const char *const patterns[] = {
+      "../start/sitecustomize.py",
       "../lib/python3*/site-packages/memguard/start/sitecustomize.py",
       "../lib/python3*/dist-packages/memguard/start/sitecustomize.py",
       "../../python/memguard/start/sitecustomize.py", NULL};

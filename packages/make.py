@@ -38,18 +38,18 @@ PROCESSORS = {  # uname -m: (Node's name of it, GNU's)
 }
 
 
-def run(*words: object, **more: str) -> str:
+def run(*words: object, cwd: Path = ROOT, **more: str) -> str:
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **more}
     done = subprocess.run(
         list(map(str, words)),
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        sys.exit(f"{words[0]} failed:\n{done.stdout}")
+        sys.exit(f"{words[0]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

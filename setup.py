@@ -18,6 +18,7 @@ from pathlib import Path
 
 from setuptools import Command, Extension, setup
 from setuptools.command.sdist import sdist
+from setuptools.modified import newer_group
 
 ROOT = Path(__file__).parent
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow"]
@@ -135,8 +136,12 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
                 "libyaml-dev libncurses-dev libmicrohttpd-dev)\n"
             )
             return
-        sources = [*glob("core/cli/*.c"), "core/memguard.c"]
-        self._compile(target, [*sorted(sources), *warning_flags()])
+        built = Path("build/tool/memguard")  # alike for all Pythons
+        if newer_group([*DEPENDS, *self.get_source_files()], str(built)):
+            built.parent.mkdir(parents=True, exist_ok=True)
+            sources = [*sorted(glob("core/cli/*.c")), "core/memguard.c"]
+            self._compile(built, [*sources, *warning_flags()])
+        shutil.copy(built, target)
 
     def _compile(self, target: Path, words: list[str], quietly: bool = False) -> bool:
         macros = [f"-D{name}={value}" for name, value in MACROS]
@@ -163,16 +168,17 @@ class SourceDist(sdist):  # type: ignore[misc] # setuptools tells no types here
                 shutil.copyfile(file, Path(base_dir, "core/web", file.name))
 
 
+# core/memguard.c includes the rest of the core, which setuptools cannot see.
+DEPENDS = [
+    name
+    for pattern in ("core/**/*.[ch]", "include/**/*.h", "python/src/*.h")
+    for name in sorted(glob(pattern, recursive=True))
+] + [str(WEB_ASSETS)] * WEB_ASSETS.exists()
+
 core = Extension(
     "memguard._core",
     sources=[*sorted(glob("python/src/*.c")), "core/memguard.c"],
-    # core/memguard.c includes the rest of the core, which setuptools cannot see.
-    depends=[
-        name
-        for pattern in ("core/**/*.[ch]", "include/**/*.h", "python/src/*.h")
-        for name in sorted(glob(pattern, recursive=True))
-    ]
-    + [str(WEB_ASSETS)] * WEB_ASSETS.exists(),
+    depends=DEPENDS,
     include_dirs=["include", "core", WEB_PAGE],
     define_macros=MACROS,
     extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", *warning_flags()],

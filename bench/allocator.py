@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from measure import python_child, row
+from measure import fewer, python_child, row
 
-PROCESSES = 30  # of each kind
+PROCESSES = fewer(30)  # of each kind
 
 CHILD = """
 import sys, time

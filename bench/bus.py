@@ -30,9 +30,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from measure import ROOT, row
+from measure import ROOT, fewer, row, some
 
-SIZES = {"1k": 800, "4k": 4096, "64k": 65536}
+SIZES = dict(some([("4k", 4096), ("1k", 800), ("64k", 65536)]))
 UNITS = {
     "alloc": "B",
     "throughput": "/s",
@@ -40,7 +40,7 @@ UNITS = {
     "peak_rss": "MB",
     "gc": "/M",
 }
-RUNS = 3
+RUNS = fewer(3)
 WORKLOADS = {
     "python": [sys.executable, "bench/workloads/bus.py"],
     "node": ["node", "--expose-gc", "bench/workloads/bus.js"],

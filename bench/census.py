@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from measure import output_of, row
+from measure import fewer, output_of, row
 
 OBJECTS = 4_000_000
-RUNS = 5
+RUNS = fewer(5)
 
 PROGRAM = """
 import gc, os, threading, time

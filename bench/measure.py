@@ -14,6 +14,19 @@ ROOT = Path(__file__).resolve().parent.parent
 UNROLLED = 10  # calls per turn of the loop, so that the loop itself weighs little
 ROUNDS = 9
 
+divisor = 1  # of rounds, for `./dev bench all`; run.py sets it before a group is loaded
+
+
+def fewer(count: int, least: int = 1) -> int:
+    """`count`, or the part of it that there is time for."""
+    return max(least, count // divisor)
+
+
+def some(items: list[Any]) -> list[Any]:
+    """`items`, or as many of them, evenly picked, as there is time for."""
+    return items[::divisor]
+
+
 # Services whose collector is tuned: commands, run in ROOT.
 TUNE_WORKLOADS = {
     "json": [sys.executable, "bench/workloads/tune_json.py"],

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from group import ended_cleanly
-from measure import ROOT, row, told_by
+from measure import ROOT, fewer, row, told_by
 
 RUNS = 3
-MEGABYTES = 1024.0
+MEGABYTES = float(fewer(1024))
 FILES = 2
 LIMIT_MB = 64
 LIMIT_S = 600

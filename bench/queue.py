@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 from group import ended_cleanly, memory_group, stop
-from measure import ROOT, row
+from measure import ROOT, fewer, row
 
 LIMIT_MB = 256
 TIGHT_MB = 90  # max_memory_mb that the service comes near to
-JOBS = 100_000
+JOBS = fewer(100_000)
 RUN_SECONDS = 600.0
-OWN_RUNS = 5
+OWN_RUNS = fewer(5)
 OWN_ALLOWED_MB = 2.0
 CPU_ALLOWED = 0.1  # percent
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from measure import (
     ROOT,
+    fewer,
     median_of,
     node_child,
     node_rows,
@@ -18,9 +19,9 @@ from measure import (
     row,
 )
 
-IMPORT_RUNS = 15
-RSS_RUNS = 5
-CPU_SECONDS = 20
+IMPORT_RUNS = fewer(15, least=5)
+RSS_RUNS = fewer(5)
+CPU_SECONDS = fewer(20, least=10)
 
 IMPORT = """
 import time

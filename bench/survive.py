@@ -17,11 +17,11 @@ from statistics import median
 from typing import Any
 
 from group import ended_cleanly, memory_group, stop
-from measure import ROOT, row
+from measure import ROOT, fewer, row
 
 LIMIT_MB = 256
-RUNS = 5
-DOOMED_RUNS = 3  # in the group without memguard
+RUNS = fewer(5)
+DOOMED_RUNS = fewer(3)  # in the group without memguard
 RUN_SECONDS = 120.0
 
 PYTHON = [sys.executable, "bench/workloads/survive.py"]

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from measure import MANY, ROOT, TUNE_WORKLOADS, row
+from measure import MANY, ROOT, TUNE_WORKLOADS, fewer, row
 
 TOOL = ROOT / "build" / "bin" / "memguard"
 ROUNDS = 15
 PROCESSES = 200
-WARM_UP_S, SETTLE_S, PROFILE_S = 6, 20, 20
+WARM_UP_S, SETTLE_S, PROFILE_S = 6, fewer(20, least=8), fewer(20, least=8)
 SERVE_S = 300  # the tool ends it
 LIMIT_S = 200
 

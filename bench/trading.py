@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from group import ended_cleanly
-from measure import row, told_by
+from measure import fewer, row, told_by
 
-RUNS = 3
+RUNS = fewer(3)
 HOURS = 24.0
 RATE = 5000.0
 LIMIT_S = 300

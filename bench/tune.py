@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from group import ended_cleanly
-from measure import TUNE_WORKLOADS, row, told_by
+from measure import TUNE_WORKLOADS, fewer, row, told_by
 
 WARM_UP_S = 6
-SECONDS = 24  # as many windows of a second
+SECONDS = fewer(24, least=8)  # as many windows of a second
 LIMIT_S = 120
 
 PEERS = {

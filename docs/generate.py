@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import performance
 from html_page import body
+from readme_figures import with_figures
 
 DOCS = Path(__file__).resolve().parent
 TOOL = DOCS.parent / "build" / "bin" / "memguard"
@@ -170,6 +172,9 @@ PAGES = {
     "configuration.md": configuration,
     "metrics.md": metrics,
     "../core/web/runbook.html": runbook,
+    "performance.md": lambda: performance.page(FROM),
+    "../README.md": lambda: with_figures("README.md"),
+    "../README.zh.md": lambda: with_figures("README.zh.md"),
 }
 
 

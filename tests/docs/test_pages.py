@@ -154,7 +154,6 @@ def test_every_header_has_its_place() -> None:
 
 def test_every_benchmark_is_told_of() -> None:
     page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
-    helpers = {"run", "measure", "group"}
     for file in (ROOT / "bench").glob("*.py"):
-        if file.stem not in helpers:
+        if "\ndef rows()" in file.read_text(encoding="utf-8"):
             assert re.search(rf"`{file.stem}[.`]", page), file.stem

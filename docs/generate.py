@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import performance
+import reference
 from html_page import body
 from readme_figures import with_figures
 
@@ -173,6 +174,9 @@ PAGES = {
     "metrics.md": metrics,
     "../core/web/runbook.html": runbook,
     "performance.md": lambda: performance.page(FROM),
+    "reference-c.md": lambda: reference.c(FROM),
+    "reference-node.md": lambda: reference.node(FROM),
+    "reference-python.md": lambda: reference.python(FROM),
     "../README.md": lambda: with_figures("README.md"),
     "../README.zh.md": lambda: with_figures("README.zh.md"),
 }

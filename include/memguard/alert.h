@@ -308,11 +308,9 @@ MG_API void mg_outbox_begin(mg_outbox *outbox,
 MG_API void mg_outbox_follow(mg_outbox *outbox,
                              const struct mg_monitor *monitor, double now_ms);
 
-/** What a tracker makes of facts, for tests and for who wants to know beforehand:
- *  rows of MG_ALERT_FACTS numbers in the order of the map, then four of a leak:
- *  signal (mg_leak_signal; NaN: no leak is told), severity, growth_per_minute,
- *  is_over. As mg_monitor_alerts() with all changes. Pure.
- *  @param out [owned] mg_free_text(). @return MG_OK, MG_ENOMEM. */
+/** A row of mg_alert_replay(): MG_ALERT_FACTS numbers in the order of the map, then
+ *  four of a leak: signal (mg_leak_signal; NaN: no leak is told), severity,
+ *  growth_per_minute, is_over. */
 enum {
 #define MG_ALERT_FACT_ENUM(name) MG_ALERT_FACT_##name,
   MG_ALERT_FACT_MAP(MG_ALERT_FACT_ENUM)
@@ -320,6 +318,9 @@ enum {
       MG_ALERT_FACTS,
   MG_ALERT_ROW = MG_ALERT_FACTS + 4
 };
+/** What a tracker makes of facts, for tests and for who wants to know beforehand.
+ *  As mg_monitor_alerts() with all changes. Pure.
+ *  @param out [owned] mg_free_text(). @return MG_OK, MG_ENOMEM. */
 MG_API mg_status mg_alert_replay(const mg_config *config, const double *rows,
                                  size_t count, char **out, mg_error *err);
 

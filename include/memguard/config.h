@@ -340,6 +340,7 @@ typedef struct mg_config {
   mg_profile profile;
 } mg_config;
 
+/** A value in force, in the unit of its row; a choice or a flag as its number. */
 static inline double mg_config_get(const mg_config *config, mg_config_id id) {
   return config->value[id];
 }

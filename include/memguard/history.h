@@ -23,6 +23,7 @@ MG_API mg_status mg_history_open(mg_history **out, size_t capacity,
 /** NULL is allowed. */
 MG_API void mg_history_close(mg_history *history);
 
+/** Takes a sample in; the oldest goes when there is no room. */
 MG_API void mg_history_add(mg_history *history, const mg_sample *sample);
 /** @return samples held. */
 MG_API size_t mg_history_count(const mg_history *history);

@@ -293,6 +293,8 @@ typedef struct mg_page {
  *  @param page [borrowed] 8-byte aligned, until replaced or closed. */
 MG_API void mg_monitor_set_page(mg_monitor *monitor, mg_page *page);
 
+/** Names as both runtimes show them. @return [borrowed] "unknown" for a foreign
+ *  one. */
 MG_API const char *mg_event_name(mg_event_kind kind);
 MG_API const char *mg_health_name(mg_health health);
 /** Name and text of one issue bit; "unknown" for a foreign one. */

@@ -160,6 +160,7 @@ typedef struct mg_progress {
   uint64_t used_bytes;  /* in use before that round; MG_ABSENT: unknown */
 } mg_progress;
 
+/** What an optimization does next, by what it has done so far. Pure. */
 MG_API mg_plan mg_strategy_plan(mg_strategy strategy,
                                 const mg_progress *progress);
 
@@ -173,6 +174,7 @@ typedef struct mg_measure {
 MG_API uint64_t mg_freed_bytes(const mg_measure *before,
                                const mg_measure *after);
 
+/** Names as both runtimes show them. */
 MG_API const char *mg_optimize_reason_name(mg_optimize_reason reason);
 MG_API const char *mg_strategy_name(mg_strategy strategy);
 

@@ -287,6 +287,7 @@ MG_API uint64_t mg_policy_budget_bytes(uint64_t limit_bytes, double usage);
  *  negative number if usage does not grow or too little is known. */
 MG_API double mg_policy_time_to_limit_ms(const mg_policy *policy);
 
+/** Names as both runtimes show them. */
 MG_API const char *mg_action_name(mg_action action);
 MG_API const char *mg_reason_name(mg_reason reason);
 

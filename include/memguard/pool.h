@@ -191,6 +191,7 @@ MG_API uint32_t mg_pool_cache_limit(uint64_t class_bytes, uint64_t cache_bytes,
 MG_API uint32_t mg_pool_cache_next(uint32_t capacity, uint32_t limit,
                                    uint32_t misses, uint32_t low_water);
 
+/** Names as both runtimes show them, and as the setting is written. */
 MG_API const char *mg_pool_tier_name(mg_pool_tier tier);
 MG_API const char *mg_finding_name(mg_finding_kind kind);
 MG_API const char *mg_leak_check_name(mg_leak_check level);

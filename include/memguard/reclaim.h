@@ -126,6 +126,7 @@ MG_API mg_status mg_reclaim_run(mg_reclaim *reclaim, uint32_t actions,
 /** Charges collection time that the host spent by itself to the budget. */
 MG_API void mg_reclaim_spent(mg_reclaim *reclaim, double gc_ms);
 
+/** Copies the numbers since it was opened. */
 MG_API void mg_reclaim_read_stats(const mg_reclaim *reclaim,
                                   mg_reclaim_stats *out);
 /** Copies the newest rounds, oldest first. @return how many. */

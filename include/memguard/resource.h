@@ -39,6 +39,7 @@ typedef enum mg_resource_kind {
       MG_RESOURCE_KINDS
 } mg_resource_kind;
 
+/** Its name as both runtimes show it. */
 MG_API const char *mg_resource_kind_name(mg_resource_kind kind);
 
 /** How a binding runs and lets go of its tokens. Both are called on the thread

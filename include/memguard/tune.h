@@ -113,6 +113,7 @@ typedef enum mg_gc_profile {
 
 #define MG_GC_PROFILE_BIT(profile) (UINT32_C(1) << (profile))
 
+/** The name a program asks for, and the thresholds it stands for. */
 MG_API const char *mg_gc_profile_name(mg_gc_profile profile);
 MG_API void mg_gc_profile_thresholds(mg_gc_profile profile, uint32_t out[3]);
 /** @return MG_OK, MG_EINVAL (the error lists the names). */
@@ -232,6 +233,7 @@ typedef struct mg_roll_part {
   bool is_lap;               /* all had their turn */
 } mg_roll_part;
 
+/** Begins: nothing had its turn. */
 MG_API void mg_roll_init(mg_roll *out);
 /** @return how many of the oldest objects to collect now, 0: none. */
 MG_API uint64_t mg_roll_next(mg_roll *roll, double now_ms, uint64_t live);
@@ -299,6 +301,7 @@ typedef struct mg_freeze {
   uint32_t points;
 } mg_freeze;
 
+/** Begins: nothing is frozen. */
 MG_API void mg_freeze_init(mg_freeze *out);
 /** To be asked each half second or so. */
 MG_API mg_freeze_step mg_freeze_next(mg_freeze *freeze,

@@ -519,6 +519,7 @@ class MemoryMonitor(
             self._close()
 
     close = shutdown
+    """The same as shutdown()."""
 
     def __enter__(self) -> Self:
         return self

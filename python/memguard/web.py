@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from memguard._web_server import Server
 
     class SiteOptions(TypedDict, total=False):
+        """Who may read and ask: told at the top of this module."""
+
         token: str | None
         token_file: str | os.PathLike[str] | None
         read_needs_token: bool
@@ -136,6 +138,7 @@ class Site:
     def respond(
         self, method: str, target: str, headers: Headers, body: bytes
     ) -> WebResponse:
+        """The response; where a process has to act first, after it did."""
         response, job = self.plan(method, target, headers, body)
         if response is not None:
             return response

@@ -15,6 +15,7 @@ from blocks import PAGES, ROOT, Block, blocks, of_language
 TOOL = ROOT / "build" / "bin" / "memguard"
 NODE = ["node", "--no-concurrent-recompilation", "--no-concurrent-sparkplug"]
 LANGUAGES = {"python", "js", "sh", "yaml", "json", "c", "ts", "toml", "text", ""}
+LANGUAGES |= {"cpp", "pyi"}  # declarations, in the references
 
 
 def name_of(value: object) -> str | None:

@@ -174,6 +174,7 @@ class Subscription(AsyncClosing):
         return None
 
     async def complete(self, answer: Awaitable[object], buffer: PooledBuffer) -> None:
+        """Waits for what an asynchronous handler began; its failure is counted."""
         try:
             await answer
         except Exception:

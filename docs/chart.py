@@ -102,6 +102,9 @@ def draw(landed: dict[str, Any], file: Path) -> None:
         told = {"Date": None, "Creator": None, "Description": fingerprint(landed)}
         figure.savefig(file, format="svg", metadata=told, facecolor="white")
         pyplot.close(figure)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
+    file.write_text(text, encoding="utf-8")
 
 
 def fingerprint(landed: dict[str, Any]) -> str:

@@ -243,7 +243,7 @@ def told_rows() -> list[re.Pattern[str]]:
                 stems.append(stems[-1].rpartition(".")[0])
             found += [name, *(stem + end for stem in stems for end in ends)]
     return [
-        re.compile(re.sub(r"\\\*|[A-Z]{2,}", r"[\\w.]+", re.escape(name)))
+        re.compile(re.sub(r"\\\*|[A-Z]{2,}", r"[\\w.]*", re.escape(name)))
         for name in found
     ]
 

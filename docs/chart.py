@@ -3,18 +3,17 @@
 A dot is a row: how many times better or worse than its peer, on a logarithmic axis.
 What has no peer to be compared with, or one of the two figures 0, stands in the table
 alone.
+
+    chart.py [RECORDED.json CHART.svg]
 """
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from performance import LEVEL, advantage, kind_of, recorded
-
-matplotlib.use("svg")
-from matplotlib import pyplot
+from performance import LEVEL, ROOT, advantage, kind_of, recorded
 
 FILE = Path(__file__).with_name("performance.svg")
 BETTER, WORSE, SAME = "#1f6feb", "#d1480f", "#7d8590"
@@ -80,13 +79,18 @@ def draw_domain(axes: Any, name: str, lines: dict[str, list[float]]) -> None:
 
 
 def draw(landed: dict[str, Any], file: Path) -> None:
+    # Only who draws waits for it; what it keeps stays in the checkout.
+    os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "build" / "matplotlib"))
+    import matplotlib
+    from matplotlib.figure import Figure
+
     domains = {name: lines_of(group) for name, group in landed["groups"].items()}
     domains = {name: lines for name, lines in domains.items() if lines}
     heights = {name: len(lines) + 3 for name, lines in domains.items()}
     columns = columns_of(heights)
     tall = max(sum(heights[name] for name in names) for names in columns) + 3
-    with pyplot.rc_context(STYLE):
-        figure = pyplot.figure(figsize=(13, tall * LINE_INCHES))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(13, tall * LINE_INCHES))
         figure.text(0.01, 1 - 0.9 / tall, "times better than the peer", weight="bold")
         legend = {"better": BETTER, "level": SAME, "worse": WORSE}
         for number, (text, tint) in enumerate(legend.items()):
@@ -101,7 +105,6 @@ def draw(landed: dict[str, Any], file: Path) -> None:
                 top -= heights[name]
         told = {"Date": None, "Creator": None, "Description": fingerprint(landed)}
         figure.savefig(file, format="svg", metadata=told, facecolor="white")
-        pyplot.close(figure)
     lines = file.read_text(encoding="utf-8").splitlines()
     text = "\n".join(line.rstrip() for line in lines) + "\n"
     file.write_text(text, encoding="utf-8")
@@ -118,5 +121,5 @@ def fingerprint(landed: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    draw(recorded.read(), FILE)
-    sys.exit(0)
+    source, target = map(Path, sys.argv[1:3] or (recorded.FILE, FILE))
+    draw(recorded.read(source), target)

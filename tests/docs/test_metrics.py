@@ -32,7 +32,8 @@ NODE = """
 const memguard = require(process.argv[1]);
 const manager = new memguard.ResourceManager();
 const pool = new memguard.ManagedConnectionPool(() => ({}));
-pool.acquire().then(() => {
+pool.acquire().then((connection) => {
+  globalThis.kept = [pool, connection];  // the collection below would take them
   manager.memoryMonitor.startMonitoring();
   manager.memoryMonitor.triggerGc();
   manager.memoryMonitor.collectMemoryStats();

@@ -19,9 +19,9 @@ class Session:
     def __init__(self, number):
         self.number = number
 held = []
-end = time.monotonic() + 90
-while time.monotonic() < end:
-    held.extend(map(Session, range(400)))
+began = time.monotonic()
+while (seconds := time.monotonic() - began) < 90:
+    held.extend(map(Session, range(len(held), int(20000 * seconds))))
     time.sleep(0.02)
 """
 LEAKS_IN_NODE = """
@@ -29,10 +29,11 @@ class Session {
   constructor(number) { this.number = number; this.text = [number]; }
 }
 const held = [];
-const end = Date.now() + 90000;
+const began = Date.now();
 const timer = setInterval(() => {
-  for (let i = 0; i < 200; i++) held.push(new Session(i));
-  if (Date.now() > end) clearInterval(timer);
+  const ms = Date.now() - began;
+  while (held.length < 10 * ms) held.push(new Session(held.length));
+  if (ms > 90000) clearInterval(timer);
 }, 20);
 """
 HOLDS_STILL = """

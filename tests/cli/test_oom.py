@@ -24,11 +24,11 @@ held = []
 def is_named():
     names = [one.name for found in detector.findings for one in found.culprits]
     return "__main__.Session" in names
-end = time.monotonic() + 80
-while time.monotonic() < end and not is_named():
-    held.extend(Session() for _ in range(400))
+began = time.monotonic()
+while (seconds := time.monotonic() - began) < 80 and not is_named():
+    held.extend(Session() for _ in range(int(8000 * seconds) - len(held)))
     time.sleep(0.02)
-print(time.monotonic() < end, flush=True)
+print(seconds < 80, flush=True)
 while True:
     held.extend(Session() for _ in range(2000))
     time.sleep(0.005)
@@ -37,12 +37,13 @@ LEAKS_IN_NODE = """
 const { leakDetector } = globalThis[Symbol.for('memguard.start')];
 class Session { constructor(n) { this.n = n; this.me = [this]; } }
 const held = [];
-const end = Date.now() + 80000;
+const began = Date.now();
 const isNamed = () => leakDetector.findings.flatMap((one) => one.culprits)
   .some((culprit) => culprit.name === 'Session');
 const timer = setInterval(() => {
-  for (let i = 0; i < 200; i++) held.push(new Session(i));
-  if (!isNamed() && Date.now() < end) return;
+  const ms = Date.now() - began;
+  while (held.length < 10 * ms) held.push(new Session(held.length));
+  if (!isNamed() && ms < 80000) return;
   clearInterval(timer);
   console.log(isNamed());
   const kept = [];

@@ -27,9 +27,11 @@ def until(condition, work=lambda: None, seconds=50):
 
 began = time.monotonic()
 
-def leak():  # as much in each second, however busy the machine
-    due = int(8000 * (time.monotonic() - began))
-    kept.extend(Session() for _ in range(due - len(kept)))
+def due(per_second):  # as much in each second, however busy the machine
+    return int(per_second * (time.monotonic() - began))
+
+def leak():
+    kept.extend(Session() for _ in range(due(8000) - len(kept)))
 
 def alarms(detector):
     tiers = ("likely", "confirmed", "critical")
@@ -93,7 +95,8 @@ def test_descriptors_are_found_by_target(run_child: Run) -> None:
         HEAD
         + """
 def leak():
-    kept.append(os.open(os.devnull, os.O_RDONLY))
+    while len(kept) < due(15):  # as long as is waited, few enough
+        kept.append(os.open(os.devnull, os.O_RDONLY))
 
 with memguard.LeakDetector(FAST) as detector:
     until(lambda: found(detector, "file /dev/null"), leak)
@@ -110,8 +113,7 @@ def test_strings_are_found_by_their_place_if_allowed(run_child: Run) -> None:
         HEAD
         + """
 def leak():
-    due = int(80000 * (time.monotonic() - began))
-    kept.extend("text %d" % number for number in range(len(kept), due))
+    kept.extend("text %d" % number for number in range(len(kept), due(80000)))
 
 with memguard.LeakDetector(FAST, leak_trace=True) as detector:
     until(lambda: [c for f in alarms(detector) for c in f.culprits
@@ -157,7 +159,7 @@ def work():
     done.wait()
 
 def leak():
-    if len(kept) < 400:
+    while len(kept) < due(15):  # as long as is waited, few enough
         kept.append(threading.Thread(target=work))
         kept[-1].start()
 
@@ -178,11 +180,8 @@ def test_told_numbers(run_child: Run) -> None:
     said = run_child(
         HEAD
         + """
-count = 0
 def leak():
-    global count
-    count += 1
-    detector.tell("connections", count)
+    detector.tell("connections", due(200))
     detector.check()
 
 with memguard.LeakDetector(FAST) as detector:
@@ -200,11 +199,11 @@ def test_what_does_not_leak_raises_no_alarm(run_child: Run) -> None:
     said = run_child(
         HEAD
         + """
-def work():
-    for _ in range(100):
-        kept.append(Session())
-    if len(kept) >= 20000:
+def work():  # from nothing to the highest in each second
+    height = due(20000) % 20000
+    if len(kept) > height:
         kept.clear()
+    kept.extend(Session() for _ in range(height - len(kept)))
 
 kept.extend(Session() for _ in range(20000))  # the saw-tooth's highest
 kept.clear()
@@ -349,6 +348,7 @@ if pid == 0:
     finally:
         os._exit(0)
 os.waitpid(pid, 0)
+began = time.monotonic() - len(kept) / 8000  # it goes on where it waited
 until(lambda: found(detector, "__main__.Session"), leak)
 print("parent")
 detector.close()
@@ -477,12 +477,12 @@ def test_fd_watch_warns_once_and_cleans_up(run_child: Run) -> None:
         + """
 reports = []
 def clean_up(report):
-    reports.append(report)
     while kept:
         os.close(kept.pop())
+    reports.append(report)  # last: it is waited for
 
 def leak():
-    if not reports:
+    if not reports and len(kept) < 400:
         kept.append(os.open(os.devnull, os.O_RDONLY))
 
 with memguard.FdWatch(200, 1_000_000, cleanup=clean_up) as watch:

@@ -249,7 +249,7 @@ class Core {
 
   start() {
     startCounting();
-    const isTold = tellsHeap(heapStatistics());
+    const isTold = tellsHeap();
     this.feedHeap(0);
     segment.begin();
     native.monitorStart(this.handle);

@@ -5,7 +5,6 @@
 const native = require('./native');
 const caches = require('./caches');
 const gc = require('./gc');
-const { heapStatistics } = require('./heap');
 const { camel } = require('./names');
 const { codes, failure, kindOf, requireNumber } = require('./errors');
 const { callSafely, isExiting, reportOnce, warn } = require('./report');
@@ -166,7 +165,7 @@ function indexOf(names, name, what) {
 function reclaim(core, actions, reason = 'manual', share = 1) {
   const bits = actions.reduce((sum, name) => sum | (1 << indexOf(native.actionNames, name, 'an action')), 0);
   const why = indexOf(native.reasonNames, reason, 'reason');
-  gc.tellsHeap(heapStatistics());
+  gc.tellsHeap();
   const wasAwake = cores.has(core);
   cores.set(core, acts);
   try {

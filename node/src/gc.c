@@ -331,7 +331,8 @@ static bool gc_is_near(size_t ours, double told) {
 }
 
 /* gcTrustHeap(used, total, limit) as v8.getHeapStatistics() just told them ->
- * whether each collection tells the heap to the monitors from now on */
+ * whether each collection tells the heap to the monitors from now on. A layout
+ * that was right once stays so. */
 static napi_value gc_trust_heap(napi_env env, napi_callback_info info) {
   gc_statistics statistics;
   napi_value v[3];
@@ -343,6 +344,7 @@ static napi_value gc_trust_heap(napi_env env, napi_callback_info info) {
     if (!mgn_number_of(env, v[i], &told[i])) return NULL;
   if (self->gc.isolate == NULL || !gc_found.has_statistics)
     return mgn_boolean(env, false);
+  if (self->gc.knows_heap) return mgn_boolean(env, true);
   gc_read_heap(self->gc.isolate, &statistics);
   self->gc.knows_heap = gc_is_near(statistics.used_bytes, told[0]) &&
                         gc_is_near(statistics.total_bytes, told[1]) &&

@@ -19,6 +19,10 @@ test('hooks are those of V8', () => {
   expect(monitor.getGCStats().source).toBe('native');
 });
 
+test('a heap that moves between two readings is told, and stays so', async () => {
+  expect(await runJson('heap_moves.js', [])).toEqual({ first: true, later: true });
+});
+
 test('each forced collection is counted, and timed', () => {
   monitor.triggerGc();
   const before = fullCollections();

@@ -286,11 +286,12 @@ void mg_detector_collected(mg_detector *d, uint64_t live_bytes,
 
 mg_status mg_detector_tell(mg_detector *d, uint32_t series, uint64_t value,
                            mg_error *err) {
-  if (series != MG_LEAK_CONNECTIONS && series != MG_LEAK_HANDLES)
+  if (series != MG_LEAK_CONNECTIONS && series != MG_LEAK_HANDLES &&
+      series != MG_LEAK_CODE)
     return mg__fail(err, MG_EINVAL,
                     "series %u is not told by a binding; allowed: connections "
-                    "(%d), handles (%d)",
-                    series, MG_LEAK_CONNECTIONS, MG_LEAK_HANDLES);
+                    "(%d), handles (%d), code (%d)",
+                    series, MG_LEAK_CONNECTIONS, MG_LEAK_HANDLES, MG_LEAK_CODE);
   atomic_store_explicit(&d->told[series], value, memory_order_relaxed);
   return MG_OK;
 }
@@ -302,11 +303,13 @@ void mg__detector_note(mg_detector *d, uint32_t series, uint64_t value,
   if (value != MG_ABSENT) mg_leak_note(d->leak, series, (double)value, now_ms);
 }
 
-/* Each number told is noted once. */
+/* Each number told is noted once; code before the heap that it is part of. */
 static void detector_note_collection(mg_detector *d, double now_ms) {
   mg__collection *c = &d->collection;
   uint64_t took_ns;
 
+  mg__detector_note(d, MG_LEAK_CODE,
+                    atomic_exchange(&d->told[MG_LEAK_CODE], MG_ABSENT), now_ms);
   mg__detector_note(d, MG_LEAK_HEAP, atomic_exchange(&c->live_bytes, MG_ABSENT),
                 now_ms);
   mg__detector_note(d, MG_LEAK_BLOCKS, atomic_exchange(&c->live_blocks, MG_ABSENT),

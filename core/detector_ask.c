@@ -96,12 +96,14 @@ static void ask_explain(mg_detector *d, const mg_detector_finding *f) {
       mg_leak_explain(d->leak, f->leak.series, f->culprit[i].share);
 }
 
-/* What is found for heap or blocks is found for both. */
-static bool ask_is_same(uint32_t told_for, uint32_t series) {
-  bool is_heap = told_for == MG_LEAK_HEAP || told_for == MG_LEAK_BLOCKS;
+static bool ask_is_heap(uint32_t series) {
+  return series == MG_LEAK_HEAP || series == MG_LEAK_BLOCKS ||
+         series == MG_LEAK_CODE;
+}
 
-  return told_for == series ||
-         (is_heap && (series == MG_LEAK_HEAP || series == MG_LEAK_BLOCKS));
+/* What is found for one of heap, blocks and code is found for all. */
+static bool ask_is_same(uint32_t told_for, uint32_t series) {
+  return told_for == series || (ask_is_heap(told_for) && ask_is_heap(series));
 }
 
 typedef struct ask_shown {

@@ -153,7 +153,7 @@ void mg__detector_forget(mg_detector *d) {
 /* Growth of these may be that of objects of the runtime. */
 #define FIND_OBJECTS                                                      \
   (MG__SERIES_BIT(HEAP) | MG__SERIES_BIT(BLOCKS) | MG__SERIES_BIT(NATIVE) | \
-   MG__SERIES_BIT(HANDLES))
+   MG__SERIES_BIT(HANDLES) | MG__SERIES_BIT(CODE))
 
 /* Of the same tier the first one: of the heap rather than of blocks, of those
  * rather than of native memory. */
@@ -192,7 +192,8 @@ bool mg__collection_fits(double took_ms, double most_ms, double ago_ms,
 
 static bool find_wants_collection(const mg_detector *d, double now_ms) {
   const uint32_t memory = MG__SERIES_BIT(HEAP) | MG__SERIES_BIT(BLOCKS) |
-                          MG__SERIES_BIT(NATIVE) | MG__SERIES_BIT(RSS);
+                          MG__SERIES_BIT(NATIVE) | MG__SERIES_BIT(RSS) |
+                          MG__SERIES_BIT(CODE);
 
   return find_may(d, MG_CONFIG_ENABLE_AUTO_GC) &&
          mg__collection_fits(
@@ -201,7 +202,8 @@ static bool find_wants_collection(const mg_detector *d, double now_ms) {
              mg_config_get(&d->config, MG_CONFIG_LEAK_TIME_SCALE),
              mg__detector_target(d, memory) != NULL) &&
          (mg_leak_wants_collection(d->leak, MG_LEAK_HEAP) ||
-          mg_leak_wants_collection(d->leak, MG_LEAK_BLOCKS));
+          mg_leak_wants_collection(d->leak, MG_LEAK_BLOCKS) ||
+          mg_leak_wants_collection(d->leak, MG_LEAK_CODE));
 }
 
 /* The difference when the tier rises, or enough time for a whole window went by;

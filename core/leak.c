@@ -8,11 +8,13 @@
 #include "leak_parts.h"
 
 #define LEAKS_MS_PER_MINUTE 60000.0
+#define LEAKS_CODE_OCTAVE 2u /* a program compiles for minutes, not for hours */
 
 struct mg_leak {
   mg_leak_settings settings;
   double tick_ms, judged_ms, began_ms;
   bool has_begun; /* a signal was noted */
+  double first_code; /* what HEAP is judged without is counted from it */
   mg_leak_limits limits;
   mg__leak_series *series[MG_LEAK_SERIES_MAX];
   uint32_t count;
@@ -116,6 +118,13 @@ mg_status mg_leak_name(mg_leak *leak, const char *name, uint32_t *out_series,
   return st;
 }
 
+static double leaks_without_code(const mg_leak *leak, double heap) {
+  const mg__leak_blocks *code = &leak->series[MG_LEAK_CODE]->blocks;
+
+  if (code->tick < 0) return heap;
+  return fmax(0.0, heap - (code->latest - leak->first_code));
+}
+
 void mg_leak_note(mg_leak *leak, uint32_t series, double value,
                   double now_ms) {
   bool is_signal = series < MG_LEAK_SIGNALS;
@@ -127,6 +136,9 @@ void mg_leak_note(mg_leak *leak, uint32_t series, double value,
     leak->has_begun = true;
     leak->began_ms = now_ms;
   }
+  if (series == MG_LEAK_CODE && leak->series[series]->blocks.tick < 0)
+    leak->first_code = value;
+  if (series == MG_LEAK_HEAP) value = leaks_without_code(leak, value);
   mg__leak_blocks_note(&leak->series[series]->blocks, leak->tick_ms,
                        is_signal ? leak->began_ms : now_ms, value, now_ms);
 }
@@ -139,7 +151,7 @@ static bool leaks_is_known(double limit) {
 
 static bool leaks_is_bytes(uint32_t series) {
   return series == MG_LEAK_HEAP || series == MG_LEAK_NATIVE ||
-         series == MG_LEAK_RSS;
+         series == MG_LEAK_RSS || series == MG_LEAK_CODE;
 }
 
 /* What is left of `limit` when `used` is in use; NAN: not known. */
@@ -157,7 +169,9 @@ static double leaks_room(const mg_leak *leak, uint32_t series) {
   double memory = leaks_left(l->memory_bytes, used);
 
   switch (series) {
-    case MG_LEAK_HEAP: /* fmin() passes over NAN */
+    case MG_LEAK_HEAP:
+    case MG_LEAK_CODE: /* fmin() passes over NAN */
+      latest = leak->series[MG_LEAK_HEAP]->blocks.latest;
       return fmin(memory, leaks_left(l->heap_bytes, latest));
     case MG_LEAK_NATIVE:
     case MG_LEAK_RSS:
@@ -245,6 +259,7 @@ static void leaks_judge_one(mg_leak *leak, uint32_t number) {
       .may_confirm =
           number >= MG_LEAK_SIGNALS || leaks_signals[number].may_confirm};
 
+  if (number == MG_LEAK_CODE) rule.shortest = LEAKS_CODE_OCTAVE;
   if (number == MG_LEAK_BLOCKS) rule.least = MG_LEAK_LEAST_BLOCKS;
   if (number == MG_LEAK_NATIVE) rule.witness = leak->series[MG_LEAK_RSS];
   mg__leak_series_judge(s, &rule);
@@ -287,7 +302,7 @@ void mg_leak_explain(mg_leak *leak, uint32_t series, double share) {
 }
 
 static bool leaks_is_memory(uint32_t series) {
-  return series <= MG_LEAK_RSS;
+  return series <= MG_LEAK_RSS || series == MG_LEAK_CODE;
 }
 
 /* The shortest octave that shows growth of a series; MG__LEAK_OCTAVES if none. */
@@ -314,7 +329,7 @@ bool mg_leak_wants_collection(const mg_leak *leak, uint32_t series) {
     if (first < octave) octave = first;
   }
   if (octave == MG__LEAK_OCTAVES) return false;
-  if (s->blocks.tick < 0) return true;
+  if (s->blocks.tick < 0) return series != MG_LEAK_CODE;
   block_ms = leak->tick_ms * (double)(1u << octave);
   ago_ms = leak->judged_ms - s->blocks.began_ms;
   return floor(ago_ms / block_ms) >

@@ -96,6 +96,7 @@ typedef struct mg__leak_rule {
   double least;  /* growth that counts */
   double warmup; /* ticks; 0: recognised from the data */
   bool may_confirm;
+  uint32_t shortest; /* octave of the shortest window that may be steep */
   const mg__leak_series *witness; /* NULL, or what must grow along with it */
 } mg__leak_rule;
 

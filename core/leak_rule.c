@@ -160,7 +160,9 @@ static bool rule_is_steep(const mg__leak_series *s, const mg__leak_rule *rule,
   const mg__leak_view *v = rule_view(s, octave);
   double age = (double)s->blocks.tick / rule_ticks(octave) / MG__LEAK_BLOCKS;
 
-  if (octave < RULE_MID_OCTAVE && age > RULE_MID_AGE) return false;
+  if (octave < rule->shortest ||
+      (octave < RULE_MID_OCTAVE && age > RULE_MID_AGE))
+    return false;
   return v->span >= RULE_SPAN && v->growth >= rule_share(octave) * rule->room &&
          rule_is_straight_before(s, rule, octave, skip);
 }

@@ -2465,7 +2465,7 @@ export class LeakCulprit {
 export class LeakFinding {
   private constructor();
   /** heap, native, rss, fds, fd_sockets, fd_pipes, fd_files, fd_others, threads, mappings, connections, rentals,
-   *  handles, counter:KEY; of findLeaks() also external. */
+   *  handles, code (of the heap, what is compiled code: that is not in heap), counter:KEY; of findLeaks() also external. */
   readonly signal: string;
   readonly tier: LeakTier;
   readonly severity: LeakSeverity;

@@ -155,7 +155,9 @@ MG_API void mg_detector_collected(mg_detector *detector, uint64_t live_bytes,
                                   uint64_t live_blocks, double duration_ms,
                                   bool is_full);
 /** A number that only the binding knows: MG_LEAK_CONNECTIONS, MG_LEAK_HANDLES.
- *  The next samples carry it until it is told anew; MG_ABSENT ends that. No lock.
+ *  The next samples carry it until it is told anew; MG_ABSENT ends that.
+ *  MG_LEAK_CODE, part of the heap, is told right after a full collection and noted
+ *  once. No lock.
  *  @return MG_OK, MG_EINVAL (another series). */
 MG_API mg_status mg_detector_tell(mg_detector *detector, uint32_t series,
                                   uint64_t value, mg_error *err);

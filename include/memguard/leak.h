@@ -23,6 +23,11 @@
  * called even. NATIVE is what one number leaves of another: it is even only if RSS
  * rises half as fast at least, over the same window.
  *
+ * CODE is that part of HEAP which a runtime made of the program's text: a heap is
+ * judged without what that has grown by. Text is loaded and made fast for many
+ * minutes, then it is all there; what makes more of it for ever still shows as
+ * CODE, which is told apart in windows of a quarter of an hour and longer.
+ *
  * The warm-up is not looked at. It lasts for 11 ticks at least; up to 48 while
  * growth falls off with a time constant of a window or less; and a fifth of life.
  *
@@ -80,7 +85,8 @@ extern "C" {
   X(MAPPINGS, "mappings", "count", 0)       \
   X(CONNECTIONS, "connections", "count", 1) \
   X(RENTALS, "rentals", "count", 1)         \
-  X(HANDLES, "handles", "count", 1)
+  X(HANDLES, "handles", "count", 1)         \
+  X(CODE, "code", "bytes", 1)
 
 typedef enum mg_leak_signal {
 #define MG_LEAK_SIGNAL_ENUM(id, name, unit, may_confirm) MG_LEAK_##id,
@@ -168,7 +174,7 @@ MG_API mg_status mg_leak_name(mg_leak *leak, const char *name,
                               uint32_t *out_series, mg_error *err);
 
 /** One value. O(1). A value that is no number or negative, or a time that does
- *  not advance, is passed over. Life begins with the first value of any signal;
+ *  not advance, is passed over. CODE counts for values of HEAP noted after it. Life begins with the first value of any signal;
  *  that of a named series with its own first value. */
 MG_API void mg_leak_note(mg_leak *leak, uint32_t series, double value,
                          double now_ms);
@@ -195,7 +201,8 @@ MG_API void mg_leak_explain(mg_leak *leak, uint32_t series, double share);
  *  rises by a quarter of what counts within a window, and the block that runs has no value
  *  yet; blocks are those of the shortest window that shows it. Without values from
  *  before a suspicion, it would take another window to judge. "Now" is the time
- *  of the last judgement. */
+ *  of the last judgement. For CODE (a full collection, too) false until it was
+ *  noted once: not every runtime knows it. */
 MG_API bool mg_leak_wants_collection(const mg_leak *leak, uint32_t series);
 
 /** One value of a recorded series. */

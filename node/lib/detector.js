@@ -97,7 +97,7 @@ class Detector {
   }
 
   /** A number that only JS knows, of 'connections' or 'handles'; counts until told
-   *  anew. undefined: not known any more. */
+   *  anew. undefined: not known any more. 'code', right after a full collection. */
   tell(signal, value = NaN) {
     native.detectorTell(this.#core.handle, native.leakSignalNames.indexOf(signal), value);
   }

@@ -13,7 +13,7 @@ const gc = require('./gc');
 const { census, censusDifference, culpritOf, grown, nowMs } = require('./leak_census');
 const { ranked, rankedNamed } = require('./leak_rank');
 const { SiteWindow, inspectorAbsence } = require('./leak_sites');
-const { heapStatistics } = require('./heap');
+const { codeBytes, heapStatistics } = require('./heap');
 const reclaim = require('./reclaim');
 const { reportOnce } = require('./report');
 
@@ -32,7 +32,8 @@ const MS_PER_MINUTE = 60_000;
 const MS_PER_SECOND = 1000;
 const BYTES_PER_MB = 1048576;
 const ROOM_PER_HEAP = 4; // V8 takes up to so much memory while it counts objects
-const HEAP_SERIES = ['heap', 'blocks', 'native'];
+const OF_THE_LAST = -1; // collection, which was told
+const HEAP_SERIES = ['heap', 'blocks', 'native', 'code'];
 const BESIDE_NATIVE = 2; // objects may hold native memory; what is mapped is told too
 const SUSPECT = 'suspect';
 const CENSUS_MS_PER_MB = 15; // until one was measured
@@ -116,6 +117,8 @@ class Inquiry {
     if (!gc.canCollect()) return;
     const began = nowMs();
     gc.collect();
+    this.#detector.tell('code', codeBytes()); // what is garbage of it has gone
+    this.#detector.collected(gc.heldBytes(), OF_THE_LAST); // V8's hooks may be missing
     this.#stats.forcedCollections++;
     this.#spent('collectMs', nowMs() - began);
   }

@@ -80,7 +80,7 @@ class Detector:
     def _findings(self) -> list[dict[str, Any]]:
         """Those that are not over, oldest first: number, signal ("heap", "blocks",
         "native", "rss", "fds", "fd_sockets", "fd_pipes", "fd_files", "fd_others",
-        "threads", "mappings", "connections", "rentals", "handles", "counter:KEY"),
+        "threads", "mappings", "connections", "rentals", "handles", "code", "counter:KEY"),
         unit ("bytes", "count"), tier ("none", "suspect", "likely", "confirmed"),
         previous (tier), is_critical, severity ("low", "medium", "high"), growth (since
         the base), growth_per_minute, base, latest, to_limit_ms (inf: none), octaves,

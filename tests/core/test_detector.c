@@ -266,7 +266,7 @@ static void test_what_a_binding_may_tell(void **state) {
   assert_int_equal(mg_detector_tell(w.detector, MG_LEAK_RSS, 5, &err), MG_EINVAL);
   assert_string_equal(err.text,
                       "series 3 is not told by a binding; allowed: connections "
-                      "(11), handles (13)");
+                      "(11), handles (13), code (14)");
   assert_int_equal(mg_detector_tell(w.detector, UINT32_MAX, 5, NULL), MG_EINVAL);
   unwatch(&w);
 }

@@ -87,6 +87,30 @@ static void test_a_heap_that_stops_growing(void **state) {
   unwatch(&w);
 }
 
+/* All of its growth is code, which was told with it. */
+static void code_grows(const watched *w) {
+  mg_error err = MG_ERROR_INIT;
+  uint64_t code_bytes = grown(&heap_began_ms, 500e3);
+
+  assert_ok(mg_detector_tell(w->detector, MG_LEAK_CODE, code_bytes, &err), &err);
+  mg_detector_collected(w->detector, 20 * MB + code_bytes, MG_ABSENT, 1.0, true);
+}
+
+static void test_code_is_not_the_heap(void **state) {
+  watched w = watch(NULL);
+  mg_detector_finding found[4];
+  size_t count;
+
+  (void)state;
+  heap_began_ms = 0.0;
+  assert_int_not_equal(
+      step_until(&w, MG_EVENT_LEAK_WARNING, "code", code_grows), 0);
+  count = mg_detector_findings(w.detector, found, 4);
+  for (size_t i = 0; i < count; i++)
+    assert_int_not_equal(found[i].leak.series, MG_LEAK_HEAP);
+  unwatch(&w);
+}
+
 static void test_a_limit_that_is_near(void **state) {
   watched w = watch(NULL);
   mg_detector_finding finding;
@@ -438,6 +462,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_heap_that_grows),
       cmocka_unit_test(test_a_heap_that_stops_growing),
+      cmocka_unit_test(test_code_is_not_the_heap),
       cmocka_unit_test(test_a_limit_that_is_near),
       cmocka_unit_test(test_culprits_of_a_binding),
       cmocka_unit_test(test_a_counter_that_grows),

@@ -14,8 +14,10 @@ function heapStatistics() {
 }
 
 /** Code that was made of the program's text, with what belongs to it: part of the
- *  heap that is used. V8 looks through its old spaces for it, some ms. */
+ *  heap that is used. V8 looks through its old spaces for it, some ms. NaN where it
+ *  is not told. */
 function codeBytes() {
+  if (typeof loaded().getHeapCodeStatistics !== 'function') return NaN;
   const { code_and_metadata_size: code, bytecode_and_metadata_size: bytecode } = loaded().getHeapCodeStatistics();
   return code + bytecode;
 }

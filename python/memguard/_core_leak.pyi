@@ -80,12 +80,13 @@ class Detector:
     def _findings(self) -> list[dict[str, Any]]:
         """Those that are not over, oldest first: number, signal ("heap", "blocks",
         "native", "rss", "fds", "fd_sockets", "fd_pipes", "fd_files", "fd_others",
-        "threads", "mappings", "connections", "rentals", "handles", "code", "counter:KEY"),
-        unit ("bytes", "count"), tier ("none", "suspect", "likely", "confirmed"),
-        previous (tier), is_critical, severity ("low", "medium", "high"), growth (since
-        the base), growth_per_minute, base, latest, to_limit_ms (inf: none), octaves,
-        window_ms, since_unix_ms, update_unix_ms, culprits (dicts of kind, name,
-        growth, growth_bytes, count, share), advice (commands, best first)."""
+        "threads", "mappings", "connections", "rentals", "handles", "code",
+        "counter:KEY"), unit ("bytes", "count"), tier ("none", "suspect", "likely",
+        "confirmed"), previous (tier), is_critical, severity ("low", "medium",
+        "high"), growth (since the base), growth_per_minute, base, latest,
+        to_limit_ms (inf: none), octaves, window_ms, since_unix_ms, update_unix_ms,
+        culprits (dicts of kind, name, growth, growth_bytes, count, share), advice
+        (commands, best first)."""
 
     def _finding(self, number: int, /) -> dict[str, Any] | None:
         """One, also when it is over (tier "none"); None if not remembered: the last

@@ -385,10 +385,10 @@ mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err);
 /** @return whether it ran. */
 bool mg__sampler_stop(mg__seat *seat);
 bool mg__sampler_is_running(const mg__seat *seat);
-/** Whether samples are taken in the background and one of `rss_bytes` still
- *  tells of now: the resident set has moved by less than a 64th, or a thread is
- *  reading anew at this moment. Never waits. */
-bool mg__sampler_is_still(const mg__seat *seat, uint64_t rss_bytes);
+/** The resident set, MG_ABSENT if no samples are taken in the background. Never
+ *  waits: a thread that has the lock may have no CPU.
+ *  @return false if a thread is reading anew at this moment. */
+bool mg__sampler_try_rss(const mg__seat *seat, uint64_t *out_bytes);
 uint64_t mg__sampler_fd_count(void);
 /** Has the worker thread call hooks.deliver. */
 void mg__sampler_deliver(mg__seat *seat);

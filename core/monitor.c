@@ -11,6 +11,7 @@
 
 #define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
 #define MONITOR_STILL_NS 100000000u  /* so does this, if nothing moved since */
+#define MONITOR_STILL_PART 64u /* a resident set that moved by less than that part */
 #define MONITOR_NS_PER_MS 1e6
 
 /* ---- life -------------------------------------------------------------- */
@@ -397,15 +398,24 @@ void mg_monitor_check(mg_monitor *m) {
   monitor_pass(m, MG__PASS_CHECK, NULL);
 }
 
+/* Whether the latest sample still tells of now, or is just being replaced. */
+static bool monitor_is_still(const mg_monitor *m) {
+  mg_sample latest;
+  uint64_t then, now;
+
+  mg_monitor_latest(m, &latest);
+  then = latest.reading.rss_bytes;
+  if (then == MG_ABSENT) return false;
+  if (!mg__sampler_try_rss(&m->seat, &now)) return true;
+  return now != MG_ABSENT && now < then + then / MONITOR_STILL_PART &&
+         now + then / MONITOR_STILL_PART > then;
+}
+
 void mg_monitor_glance(mg_monitor *m) {
   uint64_t age_ns = monitor_age_ns(m);
-  mg_sample latest;
 
   if (age_ns < MONITOR_FRESH_NS) return;
-  if (age_ns < MONITOR_STILL_NS) {
-    mg_monitor_latest(m, &latest);
-    if (mg__sampler_is_still(&m->seat, latest.reading.rss_bytes)) return;
-  }
+  if (age_ns < MONITOR_STILL_NS && monitor_is_still(m)) return;
   monitor_pass(m, MG__PASS_CHECK, NULL);
 }
 

@@ -25,7 +25,6 @@
 #define SAMPLER_IDLE_MS 5000.0
 #define SAMPLER_LEAST_TICK_MS 10.0
 #define SAMPLER_NS_PER_MS 1e6
-#define SAMPLER_STILL 64u /* a resident set that moved less than its 64th */
 
 static struct {
   mg__mutex lock;
@@ -146,20 +145,19 @@ static double sampler_pass(void) {
 
 static void sampler_start_worker(void);
 
-static bool sampler_needs_worker(void) {
-  for (const mg__seat *seat = sampler.seats; seat != NULL; seat = seat->next)
-    if (seat->deliver_due || seat->tick_due) return true;
-  for (const mg__engine *e = sampler.engines; e != NULL; e = e->next)
-    if (e->is_urgent || mg_reclaim_is_due(e->reclaim)) return true;
-  return mg__control_has_job();
-}
-
 static mg__seat *sampler_next_delivery(void) {
   mg__seat *seat = sampler.seats;
 
   while (seat != NULL && !seat->deliver_due && !seat->tick_due)
     seat = seat->next;
   return seat;
+}
+
+static bool sampler_needs_worker(void) {
+  if (sampler_next_delivery() != NULL) return true;
+  for (const mg__engine *e = sampler.engines; e != NULL; e = e->next)
+    if (e->is_urgent || mg_reclaim_is_due(e->reclaim)) return true;
+  return mg__control_has_job();
 }
 
 /* Wakes the worker if there is something for it. Holds the lock. */
@@ -421,7 +419,6 @@ static void sampler_resume(void) {
 }
 
 void mg_fork_parent(void) { sampler_resume(); }
-
 void mg_fork_child(void) { sampler_resume(); }
 
 uint32_t mg__sampler_forks(void) { return sampler.forks; }
@@ -465,6 +462,11 @@ void mg__sampler_remove(mg__seat *seat) {
   mg__unlock(&sampler.lock);
 }
 
+/* Holds the lock. */
+static void sampler_wake(void) {
+  if (sampler.thread_up && !sampler.stopping) mg__os_events_wake(sampler.events);
+}
+
 mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err) {
   mg_status st;
 
@@ -477,8 +479,7 @@ mg_status mg__sampler_start(mg__seat *seat, bool *out_began, mg_error *err) {
     seat->running = true;
     mg__segment_resume(seat->monitor);
   }
-  if (st == MG_OK && sampler.thread_up && !sampler.stopping)
-    mg__os_events_wake(sampler.events);
+  if (st == MG_OK) sampler_wake();
   mg__unlock(&sampler.lock);
   return st;
 }
@@ -557,13 +558,13 @@ void mg_monitor_set_tick(mg_monitor *monitor, void (*tick)(void *ctx),
     seat->tick_at_ms = 0.0;
     seat->tick_due = false;
   }
-  if (sampler.thread_up && !sampler.stopping) mg__os_events_wake(sampler.events);
+  sampler_wake();
   mg__unlock(&sampler.lock);
 }
 
 void mg__sampler_nudge(void) {
   mg__lock(&sampler.lock);
-  if (sampler.thread_up && !sampler.stopping) mg__os_events_wake(sampler.events);
+  sampler_wake();
   mg__unlock(&sampler.lock);
 }
 
@@ -575,39 +576,23 @@ void mg_read_process(mg_reading *out) {
   mg__unlock(&sampler.lock);
 }
 
-uint64_t mg__sampler_fd_count(void) {
-  uint64_t count = MG_ABSENT;
-  mg__os *os;
+static uint64_t sampler_read_one(uint64_t (*read)(const mg__os *os)) {
+  uint64_t value;
 
   mg__lock(&sampler.lock);
-  os = sampler_os();
-  if (os != NULL) count = mg__os_fd_count(os);
+  value = sampler_os() != NULL ? read(sampler.os) : MG_ABSENT;
   mg__unlock(&sampler.lock);
-  return count;
+  return value;
 }
 
-/* A host's hot path asks: it must not wait for a thread that has the lock and
- * no CPU. */
-bool mg__sampler_is_still(const mg__seat *seat, uint64_t rss_bytes) {
-  uint64_t now_bytes, step_bytes = rss_bytes / SAMPLER_STILL;
-  bool is_still;
+uint64_t mg__sampler_fd_count(void) { return sampler_read_one(mg__os_fd_count); }
+uint64_t mg_rss_bytes(void) { return sampler_read_one(mg__os_rss); }
 
-  if (rss_bytes == MG_ABSENT) return false;
-  if (!mg__try_lock(&sampler.lock)) return true;
-  is_still = seat->running && sampler.thread_up && sampler.os != NULL;
-  now_bytes = is_still ? mg__os_rss(sampler.os) : MG_ABSENT;
+bool mg__sampler_try_rss(const mg__seat *seat, uint64_t *out_bytes) {
+  *out_bytes = MG_ABSENT;
+  if (!mg__try_lock(&sampler.lock)) return false;
+  if (seat->running && sampler.thread_up && sampler.os != NULL)
+    *out_bytes = mg__os_rss(sampler.os);
   mg__unlock(&sampler.lock);
-  return now_bytes != MG_ABSENT && now_bytes < rss_bytes + step_bytes &&
-         now_bytes + step_bytes > rss_bytes;
-}
-
-uint64_t mg_rss_bytes(void) {
-  uint64_t bytes = MG_ABSENT;
-  mg__os *os;
-
-  mg__lock(&sampler.lock);
-  os = sampler_os();
-  if (os != NULL) bytes = mg__os_rss(os);
-  mg__unlock(&sampler.lock);
-  return bytes;
+  return true;
 }

@@ -50,6 +50,7 @@ static void asked(void) {
   (void)mg_monitor_operation(one);
   (void)mg_monitor_operations(one);
   mg_monitor_check(one);
+  mg_monitor_glance(one);
   assert_true(mg_monitor_history(one, 0, &sample, 1) > 0);
   mg_monitor_trends(one, 5, &rss, &heaps);
   (void)mg_monitor_health(one, &issues);

@@ -24,10 +24,11 @@ def name_of(value: object) -> str | None:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A reader's: the tool on PATH, segments in a folder of their own."""
+    """As a reader has it: the tool and Python on PATH, segments in a folder apart."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as folder:
         monkeypatch.setenv("MEMGUARD_DIR", folder)
-        monkeypatch.setenv("PATH", f"{TOOL.parent}{os.pathsep}{os.environ['PATH']}")
+        first = (str(TOOL.parent), str(Path(sys.executable).parent))
+        monkeypatch.setenv("PATH", os.pathsep.join((*first, os.environ["PATH"])))
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
         yield
 

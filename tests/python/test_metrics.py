@@ -1,13 +1,13 @@
 """Metrics of a process: the text that every reader gets, and what it counts."""
 
 import ctypes
-import gc
 import json
 import math
 import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -315,30 +315,39 @@ def test_counts_of_collections() -> None:
     assert done.stdout == "equal\n", done.stderr
 
 
-def test_connections() -> None:
-    def active() -> float:
-        text = memguard.metrics_text()
-        return values(text, "active_connections").get("python", -1)
+def test_connections(run_child: Callable[..., str]) -> None:
+    """In a process of its own: pools that other tests forgot count until then."""
+    out = run_child(
+        """
+import gc, re, memguard
 
-    pool = memguard.ManagedConnectionPool(list, close=list.clear)
-    other = memguard.ManagedConnectionPool(list, close=list.clear)
-    # While a monitor runs, its last sample is shown.
-    start = active()
-    taken = [pool.acquire(), pool.acquire(), other.acquire()]
-    until(lambda: active() == start + 3)
-    pool.release(taken[0])
-    pool.release(taken[1], discard=True)
-    until(lambda: active() == start + 1)
-    other.close()
-    pool.close()
-    other.release(taken[2])
-    until(lambda: active() == start)
-    lost = memguard.ManagedConnectionPool(list, close=list.clear)
-    lost.acquire()
-    until(lambda: active() == start + 1)
-    del lost
-    gc.collect()
-    until(lambda: active() == start)
+def active():
+    text = memguard.metrics_text()
+    (count,) = re.findall(r"^memguard_active_connections{.*} (.*)$", text, re.M)
+    return float(count)
+
+pool = memguard.ManagedConnectionPool(list, close=list.clear)
+other = memguard.ManagedConnectionPool(list, close=list.clear)
+counts = [active()]
+taken = [pool.acquire(), pool.acquire(), other.acquire()]
+counts.append(active())
+pool.release(taken[0])
+pool.release(taken[1], discard=True)
+counts.append(active())
+other.close()
+pool.close()
+other.release(taken[2])
+counts.append(active())
+lost = memguard.ManagedConnectionPool(list, close=list.clear)
+lost.acquire()
+counts.append(active())
+del lost
+gc.collect()
+counts.append(active())
+print(counts)
+"""
+    )
+    assert out == "[0.0, 3.0, 1.0, 0.0, 1.0, 0.0]\n"
 
 
 def test_dropped_pool_in_a_child() -> None:

@@ -32,6 +32,10 @@ const char *fixture_path(const fixture_tree *tree, const char *path);
 /** Writes to a file that exists. @return 0 or errno. */
 int fixture_put(const char *path, const char *text);
 
+/** There, the resident set is not what the program takes. */
+bool fixture_on_valgrind(void);
+/** Ends a forked child, in place of _exit(). */
+_Noreturn void fixture_leave(int code);
 /** Runs `body` in a child that a signal ends after a minute.
  *  @return 0 if every CHECK held. */
 int fixture_child(void (*body)(void *), void *ctx);

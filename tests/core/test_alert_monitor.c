@@ -1,4 +1,5 @@
 /* test_alert_monitor.c - alerts of monitors, and in the segment. */
+#include "fixture.h"
 #include "segment_support.h"
 
 #include <signal.h>
@@ -156,7 +157,7 @@ static void test_fork(void **state) {
   assert_true(pid >= 0);
   if (pid == 0) {
     mg_monitor_pass(monitor, false, NULL);
-    _exit(mg_monitor_alert_number(monitor) == 6 ? 0 : 1);
+    fixture_leave(mg_monitor_alert_number(monitor) == 6 ? 0 : 1);
   }
   assert_int_equal(waitpid(pid, &status, 0), pid);
   assert_int_equal(status, 0);
@@ -178,7 +179,7 @@ static void run_before(bool is_oom) {
   start(monitor);
   if (segment_awaited() != NULL && reaches(monitor, number_of(monitor) + 3))
     kill(getpid(), SIGKILL);
-  _exit(1);
+  fixture_leave(1);
 }
 
 /* @return 10: the next run tells of it; 11: it does not. */
@@ -207,11 +208,11 @@ static int tells_previous(bool is_oom) {
   segment = segment_opened(segment_awaited());
   if (!is_oom) { /* it has looked by now */
     bool looked = reaches(monitor, number_of(monitor) + 100);
-    _exit(looked && mg_monitor_alert_number(monitor) == 0 ? 11 : 12);
+    fixture_leave(looked && mg_monitor_alert_number(monitor) == 0 ? 11 : 12);
   }
   is_told =
       has_alert(segment, MG_ALERT_PREVIOUS_OOM, MG_ALERT_FIRING, &alert);
-  _exit(is_told && alert.value == 0.99 ? 10 : 12);
+  fixture_leave(is_told && alert.value == 0.99 ? 10 : 12);
 }
 
 static void test_previous_oom(void **state) {

@@ -48,7 +48,7 @@ static pid_t started(bool has_own_group) {
     if (mg_monitor_open(&monitor, &config, NULL, NULL) != MG_OK ||
         mg_monitor_start(monitor, NULL) != MG_OK || segment_awaited() == NULL ||
         write(ends[1], "r", 1) != 1)
-      _exit(1);
+      fixture_leave(1);
     for (;;) pause();
   }
   mg_fork_parent();

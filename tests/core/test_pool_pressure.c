@@ -1,5 +1,6 @@
 /* test_pool_pressure.c - pools follow the monitors of the process by themselves:
  * degrade with the level, come back, are trimmed as time goes on. */
+#include "fixture.h"
 #include "monitor_support.h"
 #include "pool_support.h"
 
@@ -195,9 +196,9 @@ static void test_a_forked_child_follows_its_own(void **state) {
   set_usage(monitor, 99);
   child = fork();
   if (child == 0) {
-    if (!is_plain(pool)) _exit(1);
+    if (!is_plain(pool)) fixture_leave(1);
     mg_monitor_close(monitor);
-    _exit(is_plain(pool) ? 2 : 0);
+    fixture_leave(is_plain(pool) ? 2 : 0);
   }
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_true(WIFEXITED(status));

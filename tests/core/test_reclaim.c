@@ -1,5 +1,6 @@
 /* test_reclaim.c - the engine with a runtime of the test's own: what is due is
  * done once, by one thread at a time, measured, recorded and told. */
+#include "fixture.h"
 #include "monitor_support.h"
 
 #include <pthread.h>
@@ -12,7 +13,6 @@
 
 #include "memguard/reclaim.h"
 
-#define MIB 1048576u
 
 /* A heap that is a number: collections take from it. */
 typedef struct runtime {
@@ -383,7 +383,7 @@ static void test_a_child_starts_afresh(void **state) {
                               NULL) == MG_OK;
     mg_monitor_close(monitor);
     mg_reclaim_close(reclaim);
-    _exit(is_right ? 0 : 1);
+    fixture_leave(is_right ? 0 : 1);
   }
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_int_equal(status, 0);

@@ -1,5 +1,6 @@
 /* test_sampler.c - the sampler's threads: none too many, none left behind, none
  * lost by fork(). */
+#include "fixture.h"
 #include "monitor_support.h"
 
 #include <dirent.h>
@@ -254,12 +255,12 @@ static void test_fork_with_hooks(void **state) {
     uint64_t small;
     mg_fork_child();
     number = number_of(monitor);
-    if (!reaches(monitor, number + 3)) _exit(1);
+    if (!reaches(monitor, number + 3)) fixture_leave(1);
     small = mg_rss_bytes();
     block = touched(64 * MB);
-    if (mg_rss_bytes() < small + 60 * MB) _exit(2); /* its own, not the parent's */
+    if (mg_rss_bytes() < small + 60 * MB) fixture_leave(2); /* its own, not the parent's */
     mg_monitor_close(monitor);
-    _exit(threads_become(0) && block[MB] == 1 ? 0 : 3);
+    fixture_leave(threads_become(0) && block[MB] == 1 ? 0 : 3);
   }
   mg_fork_parent();
   number = number_of(monitor);
@@ -279,15 +280,15 @@ static void test_fork_without_hooks(void **state) {
   child = fork();
   if (child == 0) {
     uint64_t number = number_of(monitor);
-    if (!threads_become(0)) _exit(1);
+    if (!threads_become(0)) fixture_leave(1);
     mg_monitor_pass(monitor, true, NULL);
-    if (number_of(monitor) != number + 1) _exit(2);
+    if (number_of(monitor) != number + 1) fixture_leave(2);
 #if !defined(__SANITIZE_THREAD__) /* cannot follow a thread made after fork */
-    if (mg_monitor_start(monitor, NULL) != MG_OK) _exit(3);
-    if (!reaches(monitor, number + 4)) _exit(4);
+    if (mg_monitor_start(monitor, NULL) != MG_OK) fixture_leave(3);
+    if (!reaches(monitor, number + 4)) fixture_leave(4);
 #endif
     mg_monitor_close(monitor);
-    _exit(threads_become(0) ? 0 : 5);
+    fixture_leave(threads_become(0) ? 0 : 5);
   }
   expect_child_passes(child);
   mg_monitor_close(monitor);

@@ -15,6 +15,7 @@ static mg_monitor *publishing(void) {
 
   start(monitor);
   assert_non_null(segment_awaited());
+  assert_true(reaches(monitor, 2)); /* by then the first is published */
   return monitor;
 }
 
@@ -387,7 +388,7 @@ static pid_t child_started(bool exits) {
   alarm(60);
   if (mg_monitor_open(&monitor, &config, NULL, &err) != MG_OK ||
       mg_monitor_start(monitor, &err) != MG_OK || segment_awaited() == NULL)
-    _exit(2);
+    fixture_leave(2);
   if (exits) exit(0); /* with the monitor running */
   for (;;) pause();
 }

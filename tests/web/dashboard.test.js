@@ -217,6 +217,8 @@ test('a process that is killed leaves a gap and a post-mortem', async () => {
   await choose(pid);
   await page.locator('[data-range="2m"]').click();
   await until(async () => (await facts(pid)).heartbeat_unix_ms > 0 && !(await page.locator('#collect').isDisabled()), 'it lives');
+  await page.emulateMedia({ colorScheme: 'light' });
+  await until(async () => (await curveEnd()) > 0, 'its curve has begun');
   process.kill(pid, 'SIGKILL');
   await until(async () => (await row(page, pid).locator('.badge').textContent()) === 'killed', 'its row says so');
   expect(await textOf('#verdict strong')).toBe('Post-mortem: killed');
@@ -224,7 +226,6 @@ test('a process that is killed leaves a gap and a post-mortem', async () => {
   expect(await textOf('.chart-memory .note')).toMatch(/^ended \d\d:\d\d:\d\d$/);
   expect(await page.locator('#collect').isDisabled()).toBe(true);
   // Its curve ends; time goes on beside it.
-  await page.emulateMedia({ colorScheme: 'light' });
   await until(async () => (await curveEnd()) > 0 && (await curveEnd()) < 0.92, 'the curve ends before the chart does');
   await picture(page, 'killed');
   await page.reload();

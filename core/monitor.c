@@ -11,6 +11,7 @@
 
 #define MONITOR_FRESH_NS 20000000u   /* a younger sample spares a check */
 #define MONITOR_STILL_NS 100000000u  /* so does this, if nothing moved since */
+#define MONITOR_GLANCE_NS 2000000u   /* between two looks at whether it did */
 #define MONITOR_STILL_PART 64u /* a resident set that moved by less than that part */
 #define MONITOR_NS_PER_MS 1e6
 
@@ -386,15 +387,14 @@ uint64_t mg_monitor_operations(const mg_monitor *m) {
 }
 
 /* UINT64_MAX before the first sample, or if the clock went back. */
-static uint64_t monitor_age_ns(const mg_monitor *m) {
+static uint64_t monitor_age_ns(const mg_monitor *m, uint64_t now) {
   uint64_t sampled = mg__published_clock_ns(&m->published);
-  uint64_t now = mg_clock_ns();
 
   return sampled != 0 && now >= sampled ? now - sampled : UINT64_MAX;
 }
 
 void mg_monitor_check(mg_monitor *m) {
-  if (monitor_age_ns(m) < MONITOR_FRESH_NS) return;
+  if (monitor_age_ns(m, mg_clock_ns()) < MONITOR_FRESH_NS) return;
   monitor_pass(m, MG__PASS_CHECK, NULL);
 }
 
@@ -412,10 +412,17 @@ static bool monitor_is_still(const mg_monitor *m) {
 }
 
 void mg_monitor_glance(mg_monitor *m) {
-  uint64_t age_ns = monitor_age_ns(m);
+  uint64_t now = mg_clock_ns();
+  uint64_t age_ns = monitor_age_ns(m, now);
 
   if (age_ns < MONITOR_FRESH_NS) return;
-  if (age_ns < MONITOR_STILL_NS && monitor_is_still(m)) return;
+  if (age_ns < MONITOR_STILL_NS) {
+    if (now - atomic_load_explicit(&m->glanced_ns, memory_order_relaxed) <
+        MONITOR_GLANCE_NS)
+      return;
+    atomic_store_explicit(&m->glanced_ns, now, memory_order_relaxed);
+    if (monitor_is_still(m)) return;
+  }
   monitor_pass(m, MG__PASS_CHECK, NULL);
 }
 

@@ -35,6 +35,7 @@ struct mg_monitor {
       external_bytes, array_buffer_bytes;
   mg__look look;
   _Atomic uint64_t operations;
+  _Atomic uint64_t glanced_ns; /* when the resident set was last looked at alone */
   _Atomic uint32_t operation_interval;
 };
 

@@ -192,7 +192,8 @@ MG_API uint64_t mg_monitor_operations(const mg_monitor *monitor);
 MG_API void mg_monitor_check(mg_monitor *monitor);
 /** As mg_monitor_check(), but while samples are taken in the background, one
  *  younger than 100 ms is enough if the resident set has moved by less than a
- *  64th since: that costs a tenth of a pass, and never waits for a lock. */
+ *  64th since. That is looked at once in 2 ms, costs a tenth of a pass, and never
+ *  waits for a lock. */
 MG_API void mg_monitor_glance(mg_monitor *monitor);
 
 /** What the runtime knows of its heap; the next samples carry it until it is told

@@ -35,6 +35,7 @@ KINDS = (
     Kind("queue.alive", HIGHER),
     Kind("queue.lost_or_twice"),
     Kind("queue.speed", HIGHER),
+    Kind("queue.cpu"),
     Kind("queue.peak"),
     Kind("queue.p99", tolerance=0.5, why=LATE),
     Kind("queue.paused.p99", tolerance=1.0, why=LATE),

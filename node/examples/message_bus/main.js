@@ -16,22 +16,11 @@ const { parseArgs } = require('node:util');
 const { ResourceManager } = require('../../index.js');
 const { roads } = require('./roads');
 const { Side } = require('./side');
+const { positive, usageError } = require('../options').optionsOf('message_bus');
 
 const LINE_MS = 500;
 const LINGER_MS = 3000;
 const URLS = { redis: 'redis://127.0.0.1:6379', 'redis-channels': 'redis://127.0.0.1:6379', nats: 'nats://127.0.0.1:4222' };
-
-function usageError(text) {
-  console.error(`message_bus: ${text}`);
-  process.exit(2);
-}
-
-function positive(name, text) {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (!(value > 0 && Number.isFinite(value))) usageError(`--${name} is "${text}", not a number above 0`);
-  return value;
-}
 
 function parse() {
   let values;

@@ -16,6 +16,7 @@ const { parseArgs } = require('node:util');
 const { jobOf } = require('./jobs');
 const { Reporter } = require('./reporter');
 const { QueueService } = require('./service');
+const { positive, usageError } = require('../options').optionsOf('queue_service');
 
 const OUTSTANDING_JOBS = 400; // at most
 const RETRY_MS = 300;
@@ -46,18 +47,6 @@ async function addSurely(service, kind, data, id, stop, onTrouble) {
       await sleep(RETRY_MS);
     }
   }
-}
-
-function usageError(text) {
-  console.error(`queue_service: ${text}`);
-  process.exit(2);
-}
-
-function positive(name, text) {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (!(value > 0 && Number.isFinite(value))) usageError(`--${name} is "${text}", not a number above 0`);
-  return value;
 }
 
 function parse() {

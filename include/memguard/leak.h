@@ -174,8 +174,9 @@ MG_API mg_status mg_leak_name(mg_leak *leak, const char *name,
                               uint32_t *out_series, mg_error *err);
 
 /** One value. O(1). A value that is no number or negative, or a time that does
- *  not advance, is passed over. CODE counts for values of HEAP noted after it. Life begins with the first value of any signal;
- *  that of a named series with its own first value. */
+ *  not advance, is passed over. CODE counts for values of HEAP noted after it. Life
+ *  begins with the first value of any signal; that of a named series with its own
+ *  first value. */
 MG_API void mg_leak_note(mg_leak *leak, uint32_t series, double value,
                          double now_ms);
 

@@ -4,8 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,11 @@ GOOD = {"is_whole": True, "has_samples": True, "threads": 1}
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Of segments, in memory; nothing of whoever runs the tests."""
+def _environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("MEMGUARD_", "NODE_OPTIONS", "PYTHON")):
+        if name.startswith("PYTHON"):
             monkeypatch.delenv(name)
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as path:
-        monkeypatch.setenv("MEMGUARD_DIR", path)
-        monkeypatch.setenv("MEMGUARD_LONG_PAUSE", "60s")
-        yield Path(path)
+    monkeypatch.setenv("MEMGUARD_LONG_PAUSE", "60s")
 
 
 @pytest.fixture(params=["python", "node"])

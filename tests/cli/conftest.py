@@ -3,8 +3,7 @@
 import json
 import os
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,10 @@ Tool = Callable[..., Done]
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing of whoever runs the tests; a folder of segments of its own, which
-    must be in memory."""
-    for name in list(os.environ):
-        if name.startswith(("MEMGUARD_", "NODE_OPTIONS", "PYTHONPATH")):
-            monkeypatch.delenv(name)
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as folder:
-        monkeypatch.setenv("MEMGUARD_DIR", folder)
-        # On a busy machine any collection may take long: that is not told.
-        monkeypatch.setenv("MEMGUARD_LONG_PAUSE", "60s")
-        yield
+def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    # On a busy machine any collection may take long: that is not told.
+    monkeypatch.setenv("MEMGUARD_LONG_PAUSE", "60s")
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +21,11 @@ def name_of(value: object) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As a reader has it: the tool and Python on PATH, segments in a folder apart."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as folder:
-        monkeypatch.setenv("MEMGUARD_DIR", folder)
-        first = (str(TOOL.parent), str(Path(sys.executable).parent))
-        monkeypatch.setenv("PATH", os.pathsep.join((*first, os.environ["PATH"])))
-        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        yield
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a reader has it: the tool and Python on PATH."""
+    first = (str(TOOL.parent), str(Path(sys.executable).parent))
+    monkeypatch.setenv("PATH", os.pathsep.join((*first, os.environ["PATH"])))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 def run(words: list[str], folder: Path, text: str = "") -> None:

@@ -5,8 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,17 +38,14 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def variables(path: str) -> Iterator[dict[str, str]]:
-    """Nothing of whoever runs the tests; segments in a folder of their own, which
-    must be in memory."""
+def variables(folder: Path, path: str) -> dict[str, str]:
+    """Nothing of whoever runs the tests."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MEMGUARD_", "NODE_", "PYTHON", "VIRTUAL_ENV"))
+        if not name.startswith(("NODE_", "PYTHON", "VIRTUAL_ENV"))
     }
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as folder:
-        own = {"MEMGUARD_DIR": folder, "MEMGUARD_LONG_PAUSE": "60s", "PATH": path}
-        yield {**kept, **own}
+    return {**kept, "MEMGUARD_LONG_PAUSE": "60s", "PATH": path}
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ from sockets import echoing
 MB = 1048576
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("MEMGUARD_"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def run_child() -> Callable[..., str]:
     """Runs Python code in a process of its own; returns what it printed. It must

@@ -5,11 +5,8 @@ import ctypes
 import os
 import struct
 import subprocess
-import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -89,13 +86,6 @@ class Recorder:
         return whole, torn
 
 
-@contextmanager
-def directory() -> Iterator[Path]:
-    """One in memory, for the segments of a test."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-test-") as name:
-        yield Path(name)
-
-
 def files(folder: Path) -> list[Path]:
     return sorted(
         path
@@ -124,10 +114,6 @@ def segment_of(process: subprocess.Popen[str], folder: Path) -> Path:
 
     until(is_there)
     return found[0]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "MEMGUARD_DIR": str(folder)}
 
 
 def verdict(path: Path) -> str:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import segments
 from alertmanagers import Alertmanager, Receiver, alertmanager, receiving, until
 from memguard import MemoryMonitor, alerts
 from servers import program
@@ -43,13 +42,13 @@ def manager(tmp_path: Path, receiver: Receiver) -> Iterator[Alertmanager]:
 
 
 @contextmanager
-def running(command: list[str], folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def running(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
     """A host whose former run ended out of memory."""
-    env = segments.environment(folder)
-    oom = subprocess.run(command, env={**env, "ALERT_HOST": "oom"}, timeout=120)
+    env = {**os.environ, "ALERT_HOST": "oom"}
+    oom = subprocess.run(command, env=env, timeout=120)
     assert oom.returncode == -9
     with subprocess.Popen(
-        command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as host:
         try:
             yield host
@@ -97,7 +96,7 @@ def check_every_kind(
 def test_every_kind_is_delivered(manager: Alertmanager, receiver: Receiver) -> None:
     assert set(alerts.KINDS) == KINDS
     command = [sys.executable, str(HOST), manager.url, f"{receiver.url}/webhook"]
-    with segments.directory() as folder, running(command, folder) as host:
+    with running(command) as host:
         check_every_kind(host, manager, receiver)
     leak = next(
         alert

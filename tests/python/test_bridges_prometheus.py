@@ -19,7 +19,6 @@ from prometheus_client import (
 )
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parsed
-from segments import directory
 from servers import free_port
 from services import get, serves, service, until
 
@@ -202,15 +201,8 @@ def test_every_worker_once_by_whichever_answers(tmp_path: Path) -> None:
     def workers() -> set[str]:
         return {get(port)[1] for _ in range(20)}
 
-    with (
-        directory() as folder,
-        service(
-            tmp_path,
-            BIN / "gunicorn",
-            *words,
-            MEMGUARD_DIR=str(folder),
-            PROMETHEUS_MULTIPROC_DIR=str(values),
-        ),
+    with service(
+        tmp_path, BIN / "gunicorn", *words, PROMETHEUS_MULTIPROC_DIR=str(values)
     ):
         until(lambda: serves(port), "it serves")
         until(lambda: len(told()) == 3, "all workers show themselves")
@@ -269,7 +261,5 @@ print("done")
 """
 
 
-def test_what_was_started_together(run_child, monkeypatch) -> None:
-    with directory() as folder:
-        monkeypatch.setenv("MEMGUARD_DIR", str(folder))
-        assert run_child(GROUP) == "done\n"
+def test_what_was_started_together(run_child) -> None:
+    assert run_child(GROUP) == "done\n"

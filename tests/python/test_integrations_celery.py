@@ -10,7 +10,7 @@ from pathlib import Path
 import memguard
 import pytest
 from memguard.integrations import celery as integration
-from segments import directory, files, until, verdict
+from segments import files, until, verdict
 from servers import Server
 from services import service
 
@@ -85,14 +85,13 @@ def call(code: str, folder: Path, variables: dict[str, str]) -> object:
 
 
 @pytest.mark.timeout(300)
-def test_children_are_replaced(tmp_path: Path, redis_server: Server) -> None:
+def test_children_are_replaced(
+    folder: Path, tmp_path: Path, redis_server: Server
+) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
     variables = {"URL": redis_server.url, "QUEUE": "replaced"}
     words = (BIN / "celery", "-A", "tasks", "worker", "-c", 2, "-l", "INFO")
-    with (
-        directory() as folder,
-        service(tmp_path, *words, MEMGUARD_DIR=str(folder), **variables) as running,
-    ):
+    with service(tmp_path, *words, **variables) as running:
         answers = call(CALL, tmp_path, variables)
         assert [number for number, _ in answers] == list(range(len(answers)))
         assert running.pid not in {pid for _, pid in answers}
@@ -112,10 +111,7 @@ def test_tasks_tell_the_load(tmp_path: Path, redis_server: Server, pool: str) ->
     variables = {"URL": redis_server.url, "QUEUE": f"busy-{pool}"}
     words = (BIN / "celery", "-A", "tasks", "worker", "-c", 1, "-P", pool)
     code = "import tasks; print(tasks.busy.delay().get(timeout=90))"
-    with (
-        directory() as folder,
-        service(tmp_path, *words, MEMGUARD_DIR=str(folder), **variables) as running,
-    ):
+    with service(tmp_path, *words, **variables) as running:
         assert call(code, tmp_path, variables) >= 0.9
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0

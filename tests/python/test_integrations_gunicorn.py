@@ -7,7 +7,7 @@ from pathlib import Path
 import memguard
 import pytest
 from memguard.integrations import gunicorn as hooks
-from segments import directory, files, verdict
+from segments import files, verdict
 from servers import free_port
 from services import Clients, serves, service, until
 
@@ -44,19 +44,16 @@ integration.install(
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread"])
-def test_workers_are_replaced_and_nothing_is_lost(tmp_path: Path, kind: str) -> None:
+def test_workers_are_replaced_and_nothing_is_lost(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "conf.py").write_text(CONF)
     port = free_port()
     words = ["-b", f"127.0.0.1:{port}", "-k", kind, "-c", "conf.py", "app:app"]
     if kind == "gthread":
         words[:0] = ["--threads", "4"]
-    with (
-        directory() as folder,
-        service(
-            tmp_path, BIN / "gunicorn", *words, MEMGUARD_DIR=str(folder)
-        ) as running,
-    ):
+    with service(tmp_path, BIN / "gunicorn", *words) as running:
         until(lambda: serves(port), "it serves")
         with Clients(port) as clients:
             until(lambda: len(clients.pids) >= 7, "workers were replaced")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from segments import directory, files, verdict
+from segments import files, verdict
 from servers import free_port
 from services import Clients, serves, service, until
 
@@ -43,14 +43,11 @@ async def index():
 
 
 @pytest.mark.timeout(300)
-def test_workers_are_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_workers_are_replaced_and_nothing_is_lost(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     port = free_port()
     words = ["--port", port, "--workers", 2, "--no-access-log", "app:app"]
-    with (
-        directory() as folder,
-        service(tmp_path, BIN / "uvicorn", *words, MEMGUARD_DIR=str(folder)) as running,
-    ):
+    with service(tmp_path, BIN / "uvicorn", *words) as running:
         until(lambda: serves(port), "it serves")
         with Clients(port) as clients:
             until(lambda: len(clients.pids) >= 4, "workers were replaced", 200)

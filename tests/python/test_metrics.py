@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
 )
 from prometheus_client.parser import text_string_to_metric_families
-from segments import LIBRARY, SECOND, check_of, directory, environment, until
+from segments import LIBRARY, SECOND, check_of, until
 from test_vectors import rows
 
 FOLDER = Path(__file__).parent.parent / "vectors"
@@ -170,18 +170,16 @@ def values(text: str, name: str) -> dict[str, float]:
     return found
 
 
-def test_without_monitor() -> None:
+def test_without_monitor(folder: Path) -> None:
     code = "import memguard; text = memguard.metrics_text(compatible=False);print(text)"
-    with directory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment(folder),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert list(folder.iterdir()) == []
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert list(folder.iterdir()) == []
     names = {family.name for family in text_string_to_metric_families(done.stdout)}
     assert "memguard_process_resident_memory_bytes" in names
     assert "memguard_heap_objects" in names
@@ -195,12 +193,12 @@ def test_without_monitor() -> None:
 @pytest.mark.parametrize("place", ["/dev/shm", "/proc/nowhere"])
 def test_own_process(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Also where no file can be made."""
-    with directory() as folder:
-        monkeypatch.setenv("MEMGUARD_DIR", str(folder) if place[1] == "d" else place)
-        with memguard.ResourceManager({"sample_interval": "10ms"}):
-            until(lambda: "memguard_memory_usage_ratio" in memguard.metrics_text())
-            text = memguard.metrics_text()
-            families = memguard.collect_metrics()
+    if place[1] != "d":
+        monkeypatch.setenv("MEMGUARD_DIR", place)
+    with memguard.ResourceManager({"sample_interval": "10ms"}):
+        until(lambda: "memguard_memory_usage_ratio" in memguard.metrics_text())
+        text = memguard.metrics_text()
+        families = memguard.collect_metrics()
     assert values(text, "memguard_process_info").keys() == {_core.version}
     heap = {
         name: values(text, f"memory_heap_{name}_bytes")["python"]
@@ -304,14 +302,9 @@ print("equal")
 
 def test_counts_of_collections() -> None:
     """As the runtime has them, over 10 000 of them."""
-    with directory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-c", COUNTS],
-            env=environment(folder),
-            capture_output=True,
-            text=True,
-            timeout=150,
-        )
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTS], capture_output=True, text=True, timeout=150
+    )
     assert done.stdout == "equal\n", done.stderr
 
 

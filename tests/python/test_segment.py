@@ -15,8 +15,6 @@ import pytest
 from segments import (
     Recorder,
     ask,
-    directory,
-    environment,
     files,
     segment_of,
     until,
@@ -34,18 +32,10 @@ sys.stdin.readline()
 """
 
 
-@pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with directory() as made:
-        monkeypatch.setenv("MEMGUARD_DIR", str(made))
-        yield made
-
-
 @contextmanager
-def host(code: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def host(code: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", code],
-        env=environment(folder),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -110,7 +100,7 @@ def test_a_directory_that_cannot_be_used_is_told_once(
 
 
 def test_requests(folder: Path) -> None:
-    with host(HOST, folder) as process:
+    with host(HOST) as process:
         path = segment_of(process, folder)
         until(lambda: Path(f"{path}.sock").exists())
         status, answer = ask(path, COLLECT, '{"kind": "full"}')
@@ -152,7 +142,6 @@ def test_clean_exit(folder: Path, end: str) -> None:
     program = HOST.replace("sys.stdin.readline()", wait + code)
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment(folder),
         capture_output=True,
         timeout=60,
         check=False,
@@ -163,7 +152,7 @@ def test_clean_exit(folder: Path, end: str) -> None:
 
 
 def test_a_signal_is_no_clean_exit(folder: Path) -> None:
-    with host(HOST, folder) as process:
+    with host(HOST) as process:
         path = segment_of(process, folder)
         assert verdict(path) == "running"
         process.send_signal(signal.SIGKILL)
@@ -270,7 +259,6 @@ def test_a_leak_in_a_control_group(
     enter = f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"'
     done = subprocess.run(
         ["sh", "-c", enter, *LEAKS[runtime]],
-        env=environment(folder),
         cwd=Path(__file__).parents[2],
         capture_output=True,
         timeout=120,

@@ -15,8 +15,6 @@ import pytest
 from segments import (
     RINGS,
     Recorder,
-    directory,
-    environment,
     segment_of,
     verdict,
 )
@@ -61,17 +59,15 @@ setInterval(() => {
 
 @pytest.mark.timeout(60 + 6 * KILLS)
 @pytest.mark.parametrize("runtime", HOSTS)
-def test_killed_at_any_moment(runtime: str) -> None:
+def test_killed_at_any_moment(folder: Path, runtime: str) -> None:
     dice = random.Random(20261121)
-    with directory() as folder:
-        for _ in range(KILLS):
-            kill_one(runtime, folder, dice.uniform(0, 0.3))
+    for _ in range(KILLS):
+        kill_one(runtime, folder, dice.uniform(0, 0.3))
 
 
 def kill_one(runtime: str, folder: Path, after_s: float) -> None:
     process = subprocess.Popen(
         HOSTS[runtime],
-        env=environment(folder),
         cwd=Path(__file__).parents[2],
         text=True,
         stderr=subprocess.DEVNULL,

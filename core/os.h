@@ -164,6 +164,10 @@ void mg__os_close(mg__os *os);
 void mg__os_read(mg__os *os, mg_reading *out);
 uint64_t mg__os_rss(const mg__os *os);
 uint64_t mg__os_fd_count(const mg__os *os);
+/** Calls `note` with each name in the open folder but hidden ones, "." and "..",
+ *  until it returns false. Allocates nothing. @return 0 or errno. */
+int mg__os_each_name(int folder, bool (*note)(void *context, const char *name),
+                     void *context);
 /** Most descriptors and threads that the process may have; 0: not known. */
 void mg__os_read_limits(uint64_t *out_fds, uint64_t *out_threads);
 #define MG__OS_REOPEN_MS 5000.0

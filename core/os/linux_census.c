@@ -7,7 +7,6 @@
 #include "os.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -154,11 +153,13 @@ static void census_socket(char out[MG_CENSUS_NAME_BYTES], int fd,
 
 /* ---- descriptors -------------------------------------------------------------- */
 
-typedef struct census_walk {
+typedef struct census_walk census_walk;
+struct census_walk {
   int folder; /* .../proc/self/fd */
+  void (*note)(census_walk *walk, const char *name, int fd);
   census_ports ports;
   mg_census *census;
-} census_walk;
+};
 
 static bool census_link(const census_walk *walk, const char *name, char *out,
                         size_t out_bytes) {
@@ -194,28 +195,21 @@ static void census_note_fd(census_walk *walk, const char *number, int fd) {
   mg_census_add(walk->census, name, 1, 0);
 }
 
+static bool census_note(void *context, const char *name) {
+  census_walk *walk = context;
+  uint64_t fd;
+
+  if (mg__parse_u64(name, &fd) && fd <= INT_MAX && (int)fd != walk->folder)
+    walk->note(walk, name, (int)fd);
+  return true;
+}
+
 /* Calls `note` with the name in the folder and the number of each descriptor but our
  * own. @return 0 or errno. */
 static int census_each_fd(census_walk *walk,
                           void (*note)(census_walk *, const char *, int)) {
-  union {
-    char bytes[4096];
-    struct dirent64 first; /* alignment */
-  } block;
-  ssize_t got, at;
-
-  if (lseek(walk->folder, 0, SEEK_SET) != 0) return errno;
-  while ((got = getdents64(walk->folder, (void *)block.bytes, sizeof block.bytes)) > 0)
-    for (at = 0; at < got;) {
-      const struct dirent64 *entry = (const void *)(block.bytes + at);
-      at += entry->d_reclen;
-      uint64_t fd;
-      if (!mg__parse_u64(entry->d_name, &fd) || fd > INT_MAX ||
-          (int)fd == walk->folder)
-        continue;
-      note(walk, entry->d_name, (int)fd);
-    }
-  return got < 0 ? errno : 0;
+  walk->note = note;
+  return mg__os_each_name(walk->folder, census_note, walk);
 }
 
 mg_status mg__census_fds(mg_census *census, const char *root, mg_error *err) {

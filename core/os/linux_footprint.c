@@ -6,7 +6,6 @@
  * ask for its status could wait for a file system that does not answer. */
 #include "os.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -87,12 +86,21 @@ static uint64_t footprint_count_lines(int fd) {
 
 /* ---- descriptors ------------------------------------------------------------ */
 
-static void footprint_count_fd(int directory, const char *name,
-                               mg__holdings *out) {
-  char target[16]; /* the beginning tells the kind */
-  ssize_t length = readlinkat(directory, name, target, sizeof target);
+typedef struct footprint_walk {
+  int folder;
+  uint32_t seen;
+  mg__holdings *holdings;
+} footprint_walk;
 
-  if (length <= 0) return; /* closed meanwhile */
+static bool footprint_count_fd(void *context, const char *name) {
+  footprint_walk *walk = context;
+  mg__holdings *out = walk->holdings;
+  char target[16]; /* the beginning tells the kind */
+  ssize_t length;
+
+  if (++walk->seen > FOOTPRINT_FDS_MAX) return false;
+  length = readlinkat(walk->folder, name, target, sizeof target);
+  if (length <= 0) return true; /* closed meanwhile */
   if (length > 7 && memcmp(target, "socket:", 7) == 0)
     out->sockets++;
   else if (length > 5 && memcmp(target, "pipe:", 5) == 0)
@@ -101,27 +109,15 @@ static void footprint_count_fd(int directory, const char *name,
     out->files++;
   else
     out->others++;
+  return true;
 }
 
 /* @return whether all were looked at. */
 static bool footprint_count_fds(int fd, mg__holdings *out) {
-  union {
-    char bytes[4096];
-    struct dirent64 first; /* alignment */
-  } block;
-  uint32_t seen = 0;
-  ssize_t got;
+  footprint_walk walk = {.folder = fd, .holdings = out};
 
-  if (fd < 0 || lseek(fd, 0, SEEK_SET) != 0) return false;
-  while ((got = getdents64(fd, (void *)block.bytes, sizeof block.bytes)) > 0)
-    for (ssize_t at = 0; at < got;) {
-      const struct dirent64 *entry = (const void *)(block.bytes + at);
-      at += entry->d_reclen;
-      if (entry->d_name[0] == '.') continue;
-      if (seen++ == FOOTPRINT_FDS_MAX) return false;
-      footprint_count_fd(fd, entry->d_name, out);
-    }
-  return got == 0;
+  return fd >= 0 && mg__os_each_name(fd, footprint_count_fd, &walk) == 0 &&
+         walk.seen <= FOOTPRINT_FDS_MAX;
 }
 
 void mg__footprint_read(mg__footprint *footprint, mg__holdings *out) {

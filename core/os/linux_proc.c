@@ -7,6 +7,7 @@
 #include "os.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdatomic.h>
@@ -18,6 +19,11 @@
 #include <unistd.h>
 
 #include "internal.h"
+
+#ifndef __GLIBC__ /* musl: 64 bits everywhere, and since 1.2.4 no second name */
+#define dirent64 dirent
+#define getdents64 getdents
+#endif
 
 enum {
   PROC_STATM,
@@ -233,23 +239,35 @@ static bool proc_stat(const mg__file *file, struct stat *out) {
          out->st_dev == file->device && out->st_ino == file->inode;
 }
 
-/* For kernels before 6.2, which do not count. */
-static uint64_t proc_count_entries(int fd) {
+int mg__os_each_name(int folder, bool (*note)(void *context, const char *name),
+                     void *context) {
   union {
     char bytes[4096];
     struct dirent64 first; /* alignment */
   } block;
-  uint64_t count = 0;
-  ssize_t got, at;
+  ssize_t got;
 
-  if (lseek(fd, 0, SEEK_SET) != 0) return MG_ABSENT;
-  while ((got = getdents64(fd, (void *)block.bytes, sizeof block.bytes)) > 0)
-    for (at = 0; at < got;) {
+  if (lseek(folder, 0, SEEK_SET) != 0) return errno;
+  while ((got = getdents64(folder, (void *)block.bytes, sizeof block.bytes)) > 0)
+    for (ssize_t at = 0; at < got;) {
       const struct dirent64 *entry = (const void *)(block.bytes + at);
-      if (entry->d_name[0] != '.') count++;
       at += entry->d_reclen;
+      if (entry->d_name[0] != '.' && !note(context, entry->d_name)) return 0;
     }
-  return got < 0 ? MG_ABSENT : count;
+  return got < 0 ? errno : 0;
+}
+
+static bool proc_count_name(void *count, const char *name) {
+  (void)name;
+  ++*(uint64_t *)count;
+  return true;
+}
+
+/* For kernels before 6.2, which do not count. */
+static uint64_t proc_count_entries(int fd) {
+  uint64_t count = 0;
+
+  return mg__os_each_name(fd, proc_count_name, &count) == 0 ? count : MG_ABSENT;
 }
 
 uint64_t mg__os_fd_count(const mg__os *os) {

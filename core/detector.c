@@ -232,6 +232,7 @@ static void detector_renew(mg_detector *d) {
   d->settings = settings;
   d->is_stale = false;
   d->wide_due_ms = 0.0;
+  atomic_store(&d->told[MG_LEAK_CODE], MG_ABSENT);
   atomic_store(&d->collection.live_bytes, MG_ABSENT);
   atomic_store(&d->collection.live_blocks, MG_ABSENT);
   d->native_slack = 0;
@@ -274,7 +275,7 @@ void mg_detector_collected(mg_detector *d, uint64_t live_bytes,
 
   if (!is_full) return;
   if (live_bytes != MG_ABSENT)
-    atomic_store_explicit(&c->live_bytes, live_bytes, memory_order_relaxed);
+    atomic_store_explicit(&c->live_bytes, live_bytes, memory_order_release);
   if (live_blocks != MG_ABSENT)
     atomic_store_explicit(&c->live_blocks, live_blocks, memory_order_relaxed);
   if (!is_time) return;
@@ -303,15 +304,16 @@ void mg__detector_note(mg_detector *d, uint32_t series, uint64_t value,
   if (value != MG_ABSENT) mg_leak_note(d->leak, series, (double)value, now_ms);
 }
 
-/* Each number told is noted once; code before the heap that it is part of. */
+/* Each number told is noted once; code before the heap that it is part of, which is
+ * told after it and so taken before. */
 static void detector_note_collection(mg_detector *d, double now_ms) {
   mg__collection *c = &d->collection;
+  uint64_t live_bytes = atomic_exchange(&c->live_bytes, MG_ABSENT);
   uint64_t took_ns;
 
   mg__detector_note(d, MG_LEAK_CODE,
                     atomic_exchange(&d->told[MG_LEAK_CODE], MG_ABSENT), now_ms);
-  mg__detector_note(d, MG_LEAK_HEAP, atomic_exchange(&c->live_bytes, MG_ABSENT),
-                now_ms);
+  mg__detector_note(d, MG_LEAK_HEAP, live_bytes, now_ms);
   mg__detector_note(d, MG_LEAK_BLOCKS, atomic_exchange(&c->live_blocks, MG_ABSENT),
                 now_ms);
   took_ns = atomic_load_explicit(&c->duration_ns, memory_order_relaxed);

@@ -78,7 +78,7 @@ static const char *const *advice_lines(uint32_t series, bool is_python) {
       return is_python ? advice_python_threads : advice_node_threads;
     case MG_LEAK_MAPPINGS: return advice_mappings;
     case MG_LEAK_RENTALS: return advice_rentals;
-    default: /* heap, blocks, handles, counters: objects of the runtime */
+    default: /* heap, code, blocks, handles, counters: objects of the runtime */
       return is_python ? advice_python_heap : advice_node_heap;
   }
 }

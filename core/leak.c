@@ -14,7 +14,7 @@ struct mg_leak {
   mg_leak_settings settings;
   double tick_ms, judged_ms, began_ms;
   bool has_begun; /* a signal was noted */
-  double first_code; /* what HEAP is judged without is counted from it */
+  double first_code_bytes; /* what HEAP is judged without is counted from it */
   mg_leak_limits limits;
   mg__leak_series *series[MG_LEAK_SERIES_MAX];
   uint32_t count;
@@ -122,7 +122,7 @@ static double leaks_without_code(const mg_leak *leak, double heap) {
   const mg__leak_blocks *code = &leak->series[MG_LEAK_CODE]->blocks;
 
   if (code->tick < 0) return heap;
-  return fmax(0.0, heap - (code->latest - leak->first_code));
+  return fmax(0.0, heap - (code->latest - leak->first_code_bytes));
 }
 
 void mg_leak_note(mg_leak *leak, uint32_t series, double value,
@@ -137,7 +137,7 @@ void mg_leak_note(mg_leak *leak, uint32_t series, double value,
     leak->began_ms = now_ms;
   }
   if (series == MG_LEAK_CODE && leak->series[series]->blocks.tick < 0)
-    leak->first_code = value;
+    leak->first_code_bytes = value;
   if (series == MG_LEAK_HEAP) value = leaks_without_code(leak, value);
   mg__leak_blocks_note(&leak->series[series]->blocks, leak->tick_ms,
                        is_signal ? leak->began_ms : now_ms, value, now_ms);
@@ -159,9 +159,19 @@ static double leaks_left(double limit, double used) {
   return leaks_is_known(limit) ? fmax(0.0, limit - used) : (double)NAN;
 }
 
+/* The heap with the code that it is judged without. */
+static double leaks_heap_used(const mg_leak *leak) {
+  const mg__leak_blocks *code = &leak->series[MG_LEAK_CODE]->blocks;
+  double heap = leak->series[MG_LEAK_HEAP]->blocks.latest;
+
+  return code->tick < 0 ? heap : heap + code->latest - leak->first_code_bytes;
+}
+
 static double leaks_room(const mg_leak *leak, uint32_t series) {
   const mg_leak_limits *l = &leak->limits;
-  double latest = leak->series[series]->blocks.latest;
+  bool is_heap = series == MG_LEAK_HEAP || series == MG_LEAK_CODE;
+  double latest =
+      is_heap ? leaks_heap_used(leak) : leak->series[series]->blocks.latest;
   double used = leaks_is_known(l->memory_used_bytes)
                     ? l->memory_used_bytes
                     : fmax(leak->series[MG_LEAK_RSS]->blocks.latest,
@@ -171,7 +181,6 @@ static double leaks_room(const mg_leak *leak, uint32_t series) {
   switch (series) {
     case MG_LEAK_HEAP:
     case MG_LEAK_CODE: /* fmin() passes over NAN */
-      latest = leak->series[MG_LEAK_HEAP]->blocks.latest;
       return fmin(memory, leaks_left(l->heap_bytes, latest));
     case MG_LEAK_NATIVE:
     case MG_LEAK_RSS:

@@ -255,6 +255,29 @@ static void test_mappings_are_never_likely(void **state) {
   mg_leak_close(leak);
 }
 
+/* The heap is judged without its code, its limit is one for both. */
+static void test_code_takes_room_of_the_heap(void **state) {
+  static const mg_leak_limits limits = {.memory_bytes = 2048 * MIB,
+                                        .heap_bytes = 1024 * MIB};
+  mg_leak *leak = open_detector();
+  mg_leak_finding found[4];
+
+  (void)state;
+  for (int i = 0; i < 40; i++) {
+    double code = i == 0 ? 0.0 : 100 * MIB;
+    mg_leak_note(leak, MG_LEAK_CODE, code, i * TICK_MS);
+    mg_leak_note(leak, MG_LEAK_HEAP, (200 + 5 * i) * MIB + code, i * TICK_MS);
+    mg_leak_judge(leak, i * TICK_MS, &limits, found, 4);
+  }
+  assert_int_equal(mg_leak_findings(leak, found, 4), 1);
+  assert_string_equal(found[0].name, "heap");
+  assert_true(fabs(found[0].growth_per_minute - 20 * MIB) < 1.0);
+  assert_true(found[0].latest == 395 * MIB);
+  /* From 495 to 1024 MB. */
+  assert_true(fabs(found[0].to_limit_ms - 26.45 * 60000.0) < 100.0);
+  mg_leak_close(leak);
+}
+
 /* From an alarm on collections may be rare: what goes on is not withdrawn. */
 static void test_an_alarm_stays_while_values_are_rare(void **state) {
   mg_leak *leak = open_detector();
@@ -511,6 +534,7 @@ int main(void) {
       cmocka_unit_test(test_changes_without_room_are_told_later),
       cmocka_unit_test(test_native_memory_needs_a_witness),
       cmocka_unit_test(test_mappings_are_never_likely),
+      cmocka_unit_test(test_code_takes_room_of_the_heap),
       cmocka_unit_test(test_an_alarm_stays_while_values_are_rare),
       cmocka_unit_test(test_wants_a_fresh_value),
       cmocka_unit_test(test_a_heap_that_is_read_on_request),

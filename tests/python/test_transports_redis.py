@@ -420,23 +420,28 @@ def test_a_publisher_that_is_cancelled(redis_server: Server, pool: MemoryPool) -
 
 
 class Deaf(redis.asyncio.Connection):
-    """Connects also when it is cancelled meanwhile, as redis-py sometimes does."""
+    """Goes on also when it is cancelled meanwhile, as redis-py sometimes does."""
 
     begun: asyncio.Event
+    is_refused: bool
 
     async def connect(self) -> None:
         self.begun.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(WAIT_S)
             raise AssertionError("nobody has cancelled it")
+        if self.is_refused:
+            raise redis.exceptions.ConnectionError("refused")
         await super().connect()
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
 def test_a_cancelled_publish_ends_though_redis_py_does_not_notice(
-    redis_server: Server, pool: MemoryPool
+    redis_server: Server, pool: MemoryPool, is_refused: bool
 ) -> None:
     async def main() -> None:
         Deaf.begun = asyncio.Event()
+        Deaf.is_refused = is_refused
         connections = redis.asyncio.ConnectionPool(
             connection_class=Deaf, host="127.0.0.1", port=redis_server.port
         )

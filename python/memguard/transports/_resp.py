@@ -93,9 +93,11 @@ async def _uncancelled(task: asyncio.Task[None]) -> None:
     caller = asyncio.current_task()
     assert caller is not None
     count = caller.cancelling()
-    await task
-    if caller.cancelling() > count:
-        raise asyncio.CancelledError
+    try:
+        await task
+    finally:
+        if caller.cancelling() > count:
+            raise asyncio.CancelledError
 
 
 def _scalar(kind: int, line: bytearray) -> Any:

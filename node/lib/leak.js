@@ -11,6 +11,7 @@ const { defineDisposal } = require('./disposal');
 const { codes, failure, kindOf, requireNumber } = require('./errors');
 const { Detector } = require('./detector');
 const { MemoryMonitor, TARGET } = require('./monitor');
+const { LeakFinding, textOf } = require('./leak_finding');
 const { emitSafely, reportOnce, warn } = require('./report');
 
 const BYTES_PER_MB = 1048576;
@@ -29,7 +30,6 @@ function known(number) {
 /** What the core found, for the program. */
 function findingOf(found, absent) {
   const { signal, growth, growthPerMinute, severity, unit, toLimitMs, culprits } = found;
-  const { LeakFinding } = require('./leak_finding');
   return new LeakFinding({
     signal,
     tier: found.isCritical && found.tier !== 'none' ? 'critical' : found.tier,
@@ -204,7 +204,7 @@ class LeakDetector extends EventEmitter {
   }
 
   report() {
-    return require('./leak_finding').textOf(this.findings);
+    return textOf(this.findings);
   }
 
   /** Rows for a report in JSON. */

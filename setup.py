@@ -137,10 +137,13 @@ class BuildTool(Command):  # type: ignore[misc] # setuptools tells no types here
             )
             return
         built = Path("build/tool/memguard")  # alike for all Pythons
-        if newer_group([*DEPENDS, *self.get_source_files()], str(built)):
+        made_of = ["setup.py", *DEPENDS, *self.get_source_files()]
+        if newer_group(made_of, str(built)):
             built.parent.mkdir(parents=True, exist_ok=True)
             sources = [*sorted(glob("core/cli/*.c")), "core/memguard.c"]
-            self._compile(built, [*sources, *warning_flags()])
+            draft = built.with_suffix(".new")  # whole, or not there
+            self._compile(draft, [*sources, *warning_flags()])
+            draft.replace(built)
         shutil.copy(built, target)
 
     def _compile(self, target: Path, words: list[str], quietly: bool = False) -> bool:

@@ -38,7 +38,8 @@ def text_files() -> dict[str, str]:
 
 
 def is_code(name: str) -> bool:
-    return name.endswith((".c", ".h", ".py", ".pyi", ".js", ".mjs", ".ts"))
+    kinds = (".c", ".h", ".py", ".pyi", ".js", ".mjs", ".ts", ".sh")
+    return name.endswith(kinds) or name == "dev"
 
 
 def is_c(name: str) -> bool:

@@ -40,12 +40,12 @@ class Trace:
     def follow(self) -> None:
         """Now and then. What is alive at first is what the program has in hand at
         any time."""
+        if not self.is_on:  # then it needs nothing that would have to be loaded
+            return
         import tracemalloc
 
         from memguard import census
 
-        if not self.is_on:
-            return
         if not tracemalloc.is_tracing():  # the program stopped it
             self.is_on = False
         elif (

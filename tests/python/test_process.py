@@ -569,12 +569,13 @@ sys.path.insert(0, {folder!r})
 import memguard
 heavy = {{"logging", "json", "yaml", "enum", "typing", "dataclasses", "threading",
           "tempfile", "inspect", "contextlib", "collections", "re", "warnings",
-          "tomllib", "weakref", "functools"}}
+          "tomllib", "weakref", "functools", "tracemalloc"}}
 # What looks for who leaks, on suspicion, may import more.
 manager = memguard.ResourceManager({{"leak_census": False, "leak_collect": 0}})
 manager.create_buffer("rows").append(1)
 manager.should_flush_buffer("rows")
 manager.flush_buffer("rows")
+manager.memory_monitor._tick()  # as memguard's thread does now and then
 manager.close()
 print(sorted(heavy & set(sys.modules)))
 """,

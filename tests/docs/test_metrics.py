@@ -16,8 +16,11 @@ SOMETIMES = {
     "memory_gc_cpu_fraction",
     "memguard_alerts_active",
 }
-PYTHON = """
-import gc, json, memguard
+RECORDED = "memguard_process_recording_timestamp_seconds"  # by memguard's own thread
+PYTHON = f"""
+import gc, json, memguard, time
+def names():
+    return [metric.name for metric in memguard.collect_metrics()]
 pool = memguard.ManagedConnectionPool(object)
 with memguard.ResourceManager() as manager, pool.connection():
     manager.memory_monitor.start_monitoring()
@@ -26,20 +29,28 @@ with memguard.ResourceManager() as manager, pool.connection():
     del garbage
     gc.collect()
     manager.memory_monitor.collect_memory_stats()
-    print(json.dumps([metric.name for metric in memguard.collect_metrics()]))
+    end = time.monotonic() + 60
+    while {RECORDED!r} not in names() and time.monotonic() < end:
+        time.sleep(0.01)
+    print(json.dumps(names()))
 """
-NODE = """
+NODE = f"""
 const memguard = require(process.argv[1]);
+const names = () => memguard.collectMetrics().map((metric) => metric.name);
 const manager = new memguard.ResourceManager();
-const pool = new memguard.ManagedConnectionPool(() => ({}));
-pool.acquire().then((connection) => {
+const pool = new memguard.ManagedConnectionPool(() => ({{}}));
+pool.acquire().then(async (connection) => {{
   globalThis.kept = [pool, connection];  // the collection below would take them
   manager.memoryMonitor.startMonitoring();
   manager.memoryMonitor.triggerGc();
   manager.memoryMonitor.collectMemoryStats();
-  console.log(JSON.stringify(memguard.collectMetrics().map(({ name }) => name)));
+  const end = Date.now() + 60000;
+  while (!names().includes({RECORDED!r}) && Date.now() < end) {{
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }}
+  console.log(JSON.stringify(names()));
   return manager.close();
-});
+}});
 """
 
 

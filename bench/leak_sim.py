@@ -3,9 +3,8 @@
 `false`: percent of harmless days with a new alarm, of all shapes (`likely`,
 `collections`, `confirmed`) and by shape. `found`: percent of leaks told within two
 days, by their rate in percent of the limit per minute; `median` and `p90`: minutes
-after the end of the warm-up by which half and nine in ten of them are told (of the
-peer 0, and no row where it is ours: not within two days). `leaks.idle`: one sample
-of all signals, noted and judged.
+after the end of the warm-up by which half and nine in ten of them are told (2880,
+two days: not within that time).
 """
 
 import subprocess
@@ -30,5 +29,4 @@ def rows() -> Iterator[dict[str, Any]]:
     for line in lines:
         if line.startswith("row "):
             _, name, unit, ours, peer, peer_name = line.split()
-            if float(ours) >= 0:
-                yield row(name, unit, float(ours), max(float(peer), 0), peer_name)
+            yield row(name, unit, float(ours), float(peer), peer_name)

@@ -23,14 +23,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from measure import ROOT, fewer, row, some
+from redis_server import redis
 
 SIZES = dict(some([("4k", 4096), ("1k", 800), ("64k", 65536)]))
 UNITS = {
@@ -51,45 +49,6 @@ PEERS = {  # with Redis, and alone
     ("node", True): "ioredis, msgpackr or JSON",
     ("node", False): "msgpackr or JSON",
 }
-
-
-@contextmanager
-def redis() -> Iterator[str]:
-    """A server of its own, on a socket in a folder of its own. @return its URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
-        server = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            wait_for(port)
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    import socket
-
-    end = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 def child(language: str, measure: str, *arguments: str) -> dict[str, float]:

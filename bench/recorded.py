@@ -28,6 +28,13 @@ Row = dict[str, Any]
 Group = dict[str, Any]
 
 
+def domains() -> list[str]:
+    """The benchmarks there are, landed or not."""
+    return sorted(
+        file.stem for file in HERE.glob("*.py") if "\ndef rows()" in file.read_text()
+    )
+
+
 # --- What a run was made on -----------------------------------------------------
 
 
@@ -122,21 +129,21 @@ def write(recorded: dict[str, Any], file: Path = FILE) -> None:
 
 
 def figure_of(row: Row) -> float:
-    """What is compared: the ratio, or where the peer's figure is 0 our own."""
-    figure = row["ours"] if row["ratio"] is None else row["ratio"]
-    return float(figure)
+    """What is compared: the ratio, or where the peer has nothing to divide by (0, or
+    a difference below it) our own figure."""
+    return float(row["ratio"] if row["peer"] > 0 else row["ours"])
 
 
 def worse_by(row: Row, then: Row) -> float:
     """How much worse `row` is: 0.2 for a fifth, infinite against nothing, 0 if not."""
     now, before = figure_of(row), figure_of(then)
-    if (row["ratio"] is None) != (then["ratio"] is None):
+    if (row["peer"] > 0) != (then["peer"] > 0):
         now, before = float(row["ours"]), float(then["ours"])
     if kind_of(row["name"]).better == HIGHER:
         now, before = before, now
     if now <= before:
         return 0.0
-    return now / before - 1 if before else float("inf")
+    return now / before - 1 if before > 0 else float("inf")
 
 
 def is_worse(row: Row, then: Row) -> bool:

@@ -36,17 +36,12 @@ sys.path = [*(entry for entry in sys.path if Path(entry) != HERE), str(HERE)]
 import kinds  # noqa: E402
 import measure  # noqa: E402
 import recorded  # noqa: E402
+from recorded import domains  # noqa: E402
 
 DIVISOR_OF_ALL = 5
 REPEATS = 2  # of a group that seems worse
 
 Row = dict[str, Any]
-
-
-def domains() -> list[str]:
-    return sorted(
-        file.stem for file in HERE.glob("*.py") if "\ndef rows()" in file.read_text()
-    )
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -99,12 +94,20 @@ def measured(name: str, divisor: int) -> dict[str, Any]:
     }
 
 
-def run(names: list[str], divisor: int) -> tuple[dict[str, Any], list[str]]:
+def divisor_of(name: str, options: argparse.Namespace) -> int:
+    """Of its rounds: as it is landed where that is compared with, or as was asked."""
+    landed = recorded.read()["groups"]
+    if options.check and name in landed:
+        return int(landed[name]["divisor"])
+    return DIVISOR_OF_ALL if "all" in options.names else 1
+
+
+def run(divisors: dict[str, int]) -> tuple[dict[str, Any], list[str]]:
     """The groups, and those that failed: the rest of half an hour is not lost."""
     groups: dict[str, Any] = {}
     failed = []
     print(f"{'name':<30} {'memguard':>16} {'peer':>16} {'ratio':>8}  peer")
-    for name in names:
+    for name, divisor in divisors.items():
         try:
             groups[name] = measured(name, divisor)
         except Exception:
@@ -120,22 +123,26 @@ def land(groups: dict[str, Any], before: dict[str, Any]) -> None:
         subprocess.run([sys.executable, str(file)], check=True)
 
 
-def checked(groups: dict[str, Any]) -> list[str]:
-    """What is worse than it is landed, also when it is measured again."""
+def checked(groups: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What is worse than it is landed, also when it is measured again; and which
+    groups could not be."""
     landed = recorded.read()["groups"]
-    found = []
+    found: list[str] = []
+    failed = []
     for name, group in groups.items():
         if name not in landed:
             print(f"{name}: nothing is landed to compare with")
             continue
-        then, divisor = landed[name], landed[name]["divisor"]
-        if divisor != group["divisor"]:
-            group = measured(name, divisor)
-        if any(recorded.worse(group["rows"], then["rows"])):
-            runs = [group, *(measured(name, divisor) for _ in range(REPEATS))]
-            group["rows"] = recorded.median_rows([one["rows"] for one in runs])
-        found += recorded.worse(group["rows"], then["rows"])
-    return found
+        then, divisor = landed[name]["rows"], group["divisor"]
+        try:
+            if any(recorded.worse(group["rows"], then)):
+                runs = [group, *(measured(name, divisor) for _ in range(REPEATS))]
+                group["rows"] = recorded.median_rows([one["rows"] for one in runs])
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+        found += recorded.worse(group["rows"], then)
+    return found, failed
 
 
 def main(argv: list[str]) -> int:
@@ -143,7 +150,7 @@ def main(argv: list[str]) -> int:
     is_all = "all" in options.names
     names = domains() if is_all else list(dict.fromkeys(options.names))
     before = recorded.environment()
-    groups, failed = run(names, DIVISOR_OF_ALL if is_all else 1)
+    groups, failed = run({name: divisor_of(name, options) for name in names})
     if options.json:
         rows = [row for group in groups.values() for row in group["rows"]]
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -151,9 +158,10 @@ def main(argv: list[str]) -> int:
     print(f"{sum(took.values())} s: " + ", ".join(f"{n} {s}" for n, s in took.items()))
     if options.record:
         land(groups, before)
-    worse = checked(groups) if options.check else []
+    worse, lost = checked(groups) if options.check else ([], [])
     for line in worse:
         print(f"worse: {line}")
+    failed += lost
     for name in failed:
         print(f"failed: {name}")
     return 1 if failed or worse else 0

@@ -18,9 +18,10 @@ PAGE = """# Performance
 
 {from_}
 
-Every figure of every benchmark, as `./dev bench all --record` landed it: what memguard
-takes, what its peer takes for the same in the same run, and how many times better or
-worse that is. Losses are bold. What a row means, and how to repeat it:
+Every figure that `./dev bench --record` has landed: what memguard takes, what its peer
+takes for the same in the same run, and how many times better or worse that is. Losses
+are bold. Of a group that says so only a part of the rounds was made, as a run of `all`
+does with what takes minutes. What a row means, and how to repeat it:
 [bench/README.md](../bench/README.md). `./dev bench --check` fails when a ratio is more
 than 15 % worse than here, or than [bench/kinds.py](../bench/kinds.py) allows.
 
@@ -31,6 +32,8 @@ HEAD = "\n| Row | memguard | peer | | peer is |\n|---|---|---|---|---|\n"
 
 def number(value: float) -> str:
     """Three figures, thousands apart."""
+    if value < 0:
+        return f"-{number(-value)}"
     if value and abs(value) < 0.001:
         return f"{value:.2g}"
     digits = f"{float(f'{value:.3g}'):.10f}".rstrip("0").rstrip(".")
@@ -43,9 +46,10 @@ def with_unit(value: float, unit: str) -> str:
 
 
 def advantage(row: dict[str, Any]) -> float | None:
-    """How many times better than the peer; below 1 is worse, None cannot be said."""
+    """How many times better than the peer; below 1 is worse, None cannot be said: of
+    nothing, and of a difference below it, no figure is a multiple."""
     better = kind_of(row["name"]).better
-    if better == NEITHER or not row["ratio"] or not row["ours"]:
+    if better == NEITHER or row["ours"] <= 0 or row["peer"] <= 0:
         return None
     ratio = float(row["ratio"])
     return ratio if better == HIGHER else 1 / ratio
@@ -84,13 +88,17 @@ def page(from_: str) -> Iterator[str]:
     landed = recorded.read()
     groups = landed["groups"]
     yield PAGE.format(from_=from_)
-    for number_, run in landed["runs"].items():
-        of_it = [name for name in groups if groups[name]["run"] == number_]
-        yield run_line(number_, run, of_it)
+    shown = {name: str(at) for at, name in enumerate(landed["runs"], 1)}
+    for name, run in landed["runs"].items():
+        of_it = [group for group in groups if groups[group]["run"] == name]
+        yield run_line(shown[name], run, of_it)
+    missing = [f"`{name}`" for name in recorded.domains() if name not in groups]
+    if missing:
+        yield f"\nNot landed yet: {', '.join(missing)}.\n"
     yield HEAD
     for name, group in groups.items():
         form = f", 1/{group['divisor']} of its rounds" if group["divisor"] > 1 else ""
-        yield f"| ***{name}*** ({group['run']}){form} | | | | |\n"
+        yield f"| ***{name}*** ({shown[group['run']]}){form} | | | | |\n"
         for row in group["rows"]:
             ours, peer = (
                 with_unit(row[side], row["unit"]) for side in ("ours", "peer")

@@ -18,6 +18,7 @@ import kinds
 import performance
 import readme_figures
 import recorded
+import run as bench_run
 
 
 def row(name: str, ours: float, peer: float, peer_name: str = "peer") -> dict[str, Any]:
@@ -74,6 +75,8 @@ LANDED = {
 @pytest.fixture
 def _landed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "read", lambda: LANDED)
+    names = ["bus", "pool", "queue", "trading", "tune"]
+    monkeypatch.setattr(recorded, "domains", lambda: names)
 
 
 @pytest.mark.usefixtures("_landed")
@@ -84,6 +87,7 @@ def test_the_table() -> None:
     )
     assert "`pool`, `tune`, `queue`. CPython 3.11.7, Node 20.20.2." in page
     lines = page.splitlines()
+    assert "Not landed yet: `bus`, `trading`." in lines
     assert "| ***pool*** (1), 1/4 of its rounds | | | | |" in lines
     assert "| ***queue*** (1) | | | | |" in lines
     for line in (
@@ -98,6 +102,40 @@ def test_the_table() -> None:
         assert line in lines
 
 
+def test_the_runs_of_the_table_are_counted_from_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late = {**RUN, "date": "2026-03-04"}
+    groups = {
+        name: {**group, "run": "7" if name == "tune" else "3"}
+        for name, group in LANDED["groups"].items()
+    }
+    landed = {"runs": {"3": RUN, "7": late}, "groups": groups}
+    monkeypatch.setattr(recorded, "read", lambda: landed)
+    monkeypatch.setattr(recorded, "domains", lambda: list(groups))
+    page = "".join(performance.page(""))
+    assert "\n(1) 2026-01-02, " in page
+    assert "\n(2) 2026-03-04, " in page
+    assert "| ***queue*** (1) |" in page
+    assert "| ***tune*** (2), 1/4 of its rounds |" in page
+    assert "Not landed" not in page
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "verdict"),
+    [
+        (-1, 2, ""),
+        (0, 2, ""),
+        (2, -1, "**worse**"),
+        (2, 0, "**worse**"),
+        (4, 2, "**2 times worse**"),
+    ],
+)
+def test_a_difference_below_0(ours: float, peer: float, verdict: str) -> None:
+    one = row("gc.observe.python", ours, peer)  # lower is better
+    assert performance.verdict(one) == verdict
+
+
 def test_numbers() -> None:
     told = [
         performance.number(value)
@@ -105,6 +143,8 @@ def test_numbers() -> None:
     ]
     expected = ["0", "0.00045", "0.00545", "0.905", "8.73", "47.7", "873", "20 400"]
     assert told == [*expected, "365 000"]
+    below = [performance.number(value) for value in (-0.0004488, -0.4, -20410)]
+    assert below == ["-0.00045", "-0.4", "-20 400"]
 
 
 def test_the_figures_of_a_readme() -> None:
@@ -192,6 +232,30 @@ def test_worse_where_the_peer_has_nothing() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("now", "then", "worse"),
+    [
+        ((3, 10), (-1, 10), True),  # a difference that was below 0
+        ((-1, 10), (3, 10), False),
+        ((-2, 10), (-1, 10), False),
+        ((3, -5), (3, 10), False),  # no ratio that says something: our own
+        ((4, -5), (3, 10), True),
+        ((4, -5), (3, -10), True),
+    ],
+)
+def test_worse_than_a_difference_below_0(
+    now: tuple[float, float], then: tuple[float, float], worse: bool
+) -> None:
+    name = "gc.observe.python"  # a third more is allowed
+    assert recorded.is_worse(row(name, *now), row(name, *then)) is worse
+
+
+def test_what_may_differ_may_cross_0() -> None:
+    name = "trading.growth"  # two more do not count
+    assert not recorded.is_worse(row(name, 1, 10), row(name, -1, 10))
+    assert recorded.is_worse(row(name, 1.5, 10), row(name, -1, 10))
+
+
 def test_a_row_that_is_gone() -> None:
     then = [row("sample.rss", 1, 2, "psutil"), row("sample.rss", 1, 2, "rss()")]
     assert list(recorded.worse(then[1:], then)) == [
@@ -216,6 +280,48 @@ def test_landing_replaces_only_what_was_measured() -> None:
     assert landed["runs"]["2"]["date"] == "2026-03-04"
     again = recorded.merged({"runs": {"1": RUN}, "groups": {}}, RUN, new)
     assert list(again["runs"]) == ["2"]
+
+
+@pytest.mark.usefixtures("_landed")
+@pytest.mark.parametrize(
+    ("words", "divisors"),
+    [
+        (["--check"], {"pool": 4, "queue": 1, "bus": 5}),
+        (["all", "--check"], {"pool": 4, "queue": 1, "bus": 5}),
+        (["pool", "queue", "bus", "--check"], {"pool": 4, "queue": 1, "bus": 1}),
+        (["all"], {"pool": 5, "queue": 5, "bus": 5}),
+        (["pool", "--record"], {"pool": 1}),
+    ],
+)
+def test_in_which_form_is_measured(words: list[str], divisors: dict[str, int]) -> None:
+    options = bench_run.parse(words)
+    told = {name: bench_run.divisor_of(name, options) for name in divisors}
+    assert told == divisors
+
+
+@pytest.mark.usefixtures("_landed")
+def test_a_repeat_that_fails_hides_no_other_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measured(name: str, divisor: int) -> dict[str, Any]:
+        if name == "pool":
+            raise OSError("no memory")
+        return {"divisor": divisor, "seconds": 1, "rows": lost}
+
+    monkeypatch.setattr(bench_run, "measured", measured)
+    lost = [row("queue.lost_or_twice", 1, 0), *LANDED["groups"]["queue"]["rows"][1:]]
+    slow = [row("pool.c.pair", 24, 6, "malloc")]
+    slow += LANDED["groups"]["pool"]["rows"][1:]
+    groups = {
+        "pool": {"divisor": 4, "seconds": 1, "rows": slow},
+        "queue": {"divisor": 1, "seconds": 1, "rows": lost},
+    }
+    worse, failed = bench_run.checked(groups)
+    assert failed == ["pool"]
+    assert [line.partition(":")[0] for line in worse] == [
+        "pool.c.pair (malloc)",
+        "queue.lost_or_twice (peer)",
+    ]
 
 
 def test_a_row_of_no_kind() -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ import msgspec
 import nats
 import pytest
 import redis
+from memguard import MemoryPool
 
 ROOT = Path(__file__).resolve().parents[2]
 BUS = ROOT / "python" / "examples" / "message_bus"
 sys.path[:0] = [str(BUS.parent), str(ROOT / "tests" / "python")]
 
-from message_bus import host  # noqa: E402
+from message_bus import host, messages, roads  # noqa: E402
 from servers import proxy_to, serving  # noqa: E402
 
 SECONDS = 100.0  # bound of each wait
@@ -170,6 +172,73 @@ def test_over_streams_and_past_what_is_no_message(tmp_path: Path) -> None:
     assert sorted(aside) == sorted([payload for payload, _ in HOSTILE] * 2 + [b""] * 2)
 
 
+def test_a_read_of_nothing_but_junk_is_set_aside(tmp_path: Path) -> None:
+    """As many as one read takes, for each side."""
+    junk = {
+        topic: [f"{topic} {number}".encode() for number in range(64)]
+        for topic in ("bus.node", "bus.python")
+    }
+    with serving("redis", tmp_path) as server, redis.Redis(port=server.port) as client:
+        for topic, payloads in junk.items():
+            for payload in payloads:
+                client.xadd(topic, {"payload": payload})
+        options = ("--url", server.url, "--name", "bus", "--messages", 1)
+        with running(tmp_path, *options) as run:
+            end, _ = run.end()
+        aside = [fields[b"payload"] for _, fields in client.xrange("bus.aside")]
+    check_all_there(end)
+    assert sorted(aside) == sorted(junk["bus.node"] + junk["bus.python"])
+
+
+async def answers_of(url: str, count: int) -> Counter[int]:
+    """How often each of so many messages is answered by the Node side."""
+    found: Counter[int] = Counter()
+    has_all = asyncio.Event()
+
+    async def take(message: Any) -> None:
+        value = msgspec.msgpack.decode(message.data)
+        if value["kind"] == "answers" and value["session"] == "asking":
+            found.update(number for number, _ in value["sums"])
+        if len(found) == count:
+            has_all.set()
+
+    client = await nats.connect(url)
+    try:
+        await client.subscribe("bus.python", cb=take)
+        for number in range(count):
+            value, _ = messages.data("asking", number)
+            await client.publish("bus.node", msgspec.msgpack.encode(value))
+            if number % 4 == 3:
+                await client.flush()  # the next ones come while these are answered
+        async with asyncio.timeout(SECONDS):
+            await has_all.wait()
+        return found
+    finally:
+        await client.close()
+
+
+def test_node_answers_each_message_once(tmp_path: Path) -> None:
+    node = ["node", str(host.NODE_SIDE), "--watched", "--json", "--broker", "nats"]
+    node += ["--name", "bus", "--messages", "1", "--patience", "600"]
+    with (
+        serving("nats", tmp_path) as server,
+        subprocess.Popen(
+            [*node, "--url", server.url], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as process,
+    ):  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["event"] == "open"
+            found = asyncio.run(answers_of(server.url, MESSAGES))
+            out, _ = process.communicate(timeout=SECONDS)  # its input ends
+        finally:
+            process.kill()
+    assert found == dict.fromkeys(range(MESSAGES), 1)
+    end = json.loads(out.splitlines()[-1])
+    assert (end["event"], end["received"]) == ("end", MESSAGES)
+
+
 @pytest.mark.parametrize(
     ("broker", "limit_mb", "slowed"), [("nats", 4096, 0), ("redis-channels", 30, 1)]
 )
@@ -312,10 +381,11 @@ def test_redis_is_slow(tmp_path: Path) -> None:
 
 
 def test_redis_refuses(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with running(tmp_path, "--url", f"redis://127.0.0.1:{port}") as run:
-        end, err = run.end(code=1)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens
+        port = deaf.getsockname()[1]
+        with running(tmp_path, "--url", f"redis://127.0.0.1:{port}") as run:
+            end, err = run.end(code=1)
     assert "message_bus: BrokenConnectionError: " in err
     assert end["error"].startswith("BrokenConnectionError: ")
     assert end["python"]["published"] == 0
@@ -348,12 +418,64 @@ def test_the_other_side_is_killed(tmp_path: Path) -> None:
     assert end["error"] == "PeerError: the Node side ended with -9"
 
 
+@pytest.mark.parametrize(
+    ("state", "is_done"),
+    [
+        ({}, False),
+        ({"in_flight": 0, "unpublished": 0}, False),  # it was killed
+        ({"lost": 0, "unpublished": 0, "pending": 0}, True),
+        ({"lost": 0, "unpublished": 0, "pending": None}, True),  # there is no outbox
+        ({"lost": 1, "unpublished": 0, "pending": 0}, False),
+        ({"lost": 0, "unpublished": 1, "pending": 0}, False),
+        ({"lost": 0, "unpublished": 0, "pending": 1}, False),
+    ],
+)
+def test_when_the_broker_may_forget(state: dict[str, Any], is_done: bool) -> None:
+    assert host.has_all(state) is is_done
+
+
+async def die_and_close(broker: str, url: str) -> None:
+    died = asyncio.Event()
+
+    async def settled() -> None:
+        died.set()
+        raise TypeError("a bug")
+
+    with MemoryPool() as pool:
+        road = roads.ROADS[broker](url, "bus", "python", "node", pool)
+        try:
+            await road.open(lambda *_: None, settled, lambda _: None)
+            async with redis.asyncio.Redis.from_url(url) as client:
+                if broker == "redis":
+                    await client.xadd("bus.python", {"payload": b"x"})
+                else:
+                    await client.publish("bus.python", b"x")
+            async with asyncio.timeout(SECONDS):
+                await died.wait()
+        finally:
+            await road.close(False)
+
+
+@pytest.mark.parametrize("broker", ["redis", "redis-channels"])
+def test_a_task_that_died_is_told_of(broker: str, tmp_path: Path) -> None:
+    with (
+        serving("redis", tmp_path) as server,
+        pytest.raises(TypeError, match="a bug"),
+    ):
+        asyncio.run(die_and_close(broker, server.url))
+
+
 def test_nothing_outlives_it(tmp_path: Path) -> None:
     with running(tmp_path, "--broker", "nats", "--seconds", 600) as run:
         run.until_more(1)
         children = children_of(run.process.pid)
-        run.process.kill()
-        until(lambda: all(is_gone(pid) for pid in children))
+        try:
+            run.process.kill()
+            until(lambda: all(is_gone(pid) for pid in children))
+        finally:
+            for pid in children:
+                if not is_gone(pid):
+                    os.kill(pid, signal.SIGKILL)
         # Nobody was left to remove it.
         (folder,) = (tmp_path / "tmp").iterdir()
         for path in folder.iterdir():

@@ -13,8 +13,8 @@
 // Each throws errors with a code: of memguard's transports, EBROKEN, EREFUSED.
 const { setTimeout: sleep } = require('node:timers/promises');
 const { transports } = require('../../index.js');
-const { RETRY_MS } = require('./stream');
 
+const RETRY_MS = 200; // after a failure
 const RELAY = 100; // messages at a time
 const ASIDE = 100; // unreadable messages that a stream of them keeps
 
@@ -94,6 +94,7 @@ class TransportRoad {
   #topics;
   #bus;
   #isDue = false;
+  #isSettling = false;
   #isClosed = false;
 
   constructor(bus, name, me, peer) {
@@ -113,19 +114,24 @@ class TransportRoad {
   }
 
   async #settle(settled, failed) {
-    if (this.#isDue) return;
     this.#isDue = true;
-    await sleep(0); // for all that came at once
-    while (this.#isDue && !this.#isClosed) {
-      this.#isDue = false;
-      try {
-        await settled();
-      } catch (error) {
-        if (this.#isClosed) return;
-        failed(error);
-        this.#isDue = true;
-        await sleep(RETRY_MS);
+    if (this.#isSettling) return; // two at a time would send the same answers
+    this.#isSettling = true;
+    try {
+      await sleep(0); // for all that came at once
+      while (this.#isDue && !this.#isClosed) {
+        this.#isDue = false;
+        try {
+          await settled();
+        } catch (error) {
+          if (this.#isClosed) return;
+          failed(error);
+          this.#isDue = true;
+          await sleep(RETRY_MS);
+        }
       }
+    } finally {
+      this.#isSettling = false;
     }
   }
 

@@ -12,7 +12,7 @@ const RESEND_MS = 2000; // without an answer, if the broker does not keep messag
 const LOOK_MS = 50; // between looks at the memory pressure
 const RETRY_MS = 200; // after a failure
 const ANSWERS = 10000; // that wait to be published, at most
-const ASIDE = 20; // unreadable messages that wait to be set aside, at most
+const ASIDE = 64; // unreadable messages that wait to be set aside, at most: all of a read
 const SUM_BELOW = 2 ** 48;
 
 function count(counts, name) {

@@ -163,4 +163,4 @@ function bufferOf(view) {
   return Buffer.from(view.buffer, view.byteOffset, view.byteLength);
 }
 
-module.exports = { RETRY_MS, RedisStream };
+module.exports = { RedisStream };

@@ -26,6 +26,12 @@ LINGER_SECONDS = 3.0  # alone, after the last message of the other side
 MIB = 1 << 20
 
 
+def has_all(state: dict[str, Any]) -> bool:
+    """Whether a side that said this last has ended, every message of it answered."""
+    left = [state.get(name) for name in ("lost", "unpublished", "pending")]
+    return "lost" in state and not any(left)  # which it says at its end only
+
+
 class PeerError(Exception):
     """The Node side failed; the text says how."""
 
@@ -196,8 +202,7 @@ class Host:
             self.error = self.error or f"PeerError: {reason}"
             raise
         finally:
-            is_last = self.peer is not None and not self.peer.state.get("lost")
-            await side.close(is_last)
+            await side.close(self.peer is not None and has_all(self.peer.state))
             ours = {**side.state(), "pending": pending}
             ours["lost"] = ours.pop("in_flight")
             self.lost = ours["lost"] + ours["unpublished"]

@@ -9,17 +9,17 @@
     close(forgets)          forgets: deletes what both sides made in the broker, but
                             not what was set aside
 
-Each raises memguard.MemguardError: BrokenConnectionError and others."""
+Each raises memguard.MemguardError: BrokenConnectionError and others; close() also what
+a task of the road has died of."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import memguard
 from memguard import transports
 
-from .stream import RETRY_S, Failed, Handler, RedisStream, Settled
+from .stream import RETRY_S, Failed, Handler, RedisStream, Settled, stopped
 
 RELAY = 100  # messages at a time
 ASIDE = 100  # unreadable messages that a stream of them keeps
@@ -75,13 +75,14 @@ class StreamRoad:
 
     async def close(self, forgets: bool) -> None:
         self._is_closed = True
-        if self._relay is not None:
-            self._relay.cancel()
-            await asyncio.gather(self._relay, return_exceptions=True)
-        await self._outbox.close()
         ways = (self._in, self._out) if forgets else ()
         numbers = [f"memguard:outbox:{way}:sequence" for way in ways]
-        await self._stream.close(*ways, *numbers)
+        try:
+            if self._relay is not None:
+                await stopped(self._relay)
+        finally:
+            await self._outbox.close()
+            await self._stream.close(*ways, *numbers)
 
 
 class TransportRoad:
@@ -132,10 +133,10 @@ class TransportRoad:
     async def close(self, forgets: bool) -> None:
         self._is_closed = True
         self._due.set()
-        if self._replies is not None:
-            self._replies.cancel()
-            await asyncio.gather(self._replies, return_exceptions=True)
-        with contextlib.suppress(memguard.MemguardError):
+        try:
+            if self._replies is not None:
+                await stopped(self._replies)
+        finally:
             await self._bus.close()
 
 

@@ -11,6 +11,7 @@ import memguard
 from memguard.serializers import MessagePackSerializer
 
 from . import messages
+from .stream import AT_ONCE
 
 WINDOW = 256  # messages published and not answered, at most
 BATCH = 32
@@ -18,7 +19,7 @@ RESEND_S = 2.0  # without an answer, if the broker does not keep messages
 LOOK_S = 0.05  # between looks at the memory pressure
 RETRY_S = 0.2  # after a failure
 ANSWERS = 10_000  # that wait to be published, at most
-ASIDE = 20  # unreadable messages that wait to be set aside, at most
+ASIDE = AT_ONCE  # unreadable messages that wait to be set aside, at most
 SUM_BELOW = 1 << 48
 
 
@@ -245,8 +246,13 @@ class Side:
     async def settled(self) -> None:
         """Publishes the answers to what has come. Raises MemguardError: they wait."""
         while self._aside:
-            await self._road.set_aside([self._aside[0]])
-            self._aside.popleft()
+            # Taken out: others may come meanwhile, and push the oldest out.
+            oldest = self._aside.popleft()
+            try:
+                await self._road.set_aside([oldest])
+            except memguard.MemguardError:
+                self._aside.appendleft(oldest)
+                raise
         while self._answers:
             session = self._answers[0][0]
             some = [
@@ -301,7 +307,7 @@ class Side:
 
     async def close(self, is_last: bool) -> None:
         """Closes the road; what is not answered is let go of. `is_last`: the other
-        side has ended, nobody needs what is left in the broker, if all is well."""
+        side has ended and needs nothing that is left in the broker."""
         try:
             await self._road.close(is_last and not self._flying)
         except memguard.MemguardError as error:

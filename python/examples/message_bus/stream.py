@@ -39,6 +39,15 @@ def typed() -> Iterator[None]:
         raise memguard.InvalidError(f"Redis refused: {error}") from None
 
 
+async def stopped(*tasks: "asyncio.Task[None]") -> None:
+    """Cancels them and waits for their ends. Raises what one has died of."""
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
 class RedisStream:
     """`group` is who reads: of several groups each gets every message."""
 
@@ -136,12 +145,10 @@ class RedisStream:
 
     async def close(self, *keys: str) -> None:
         """Reads no more, and deletes these streams and other keys. Raises as
-        publish_batch()."""
+        publish_batch(), and what the reading has died of."""
         self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
+            await stopped(*self._tasks)
             if keys:
                 with typed():
                     await self._client.delete(*keys)

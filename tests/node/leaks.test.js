@@ -19,6 +19,7 @@ const USES = [
   'web', 'bridges', 'leak tests',
   'accessors', 'monitor, changed', 'buffers and stages', 'reused and rings', 'pools, further', 'writers',
   'texts into what is there', 'services, asked', 'workers guarded', 'channels', 'fastify', 'metrics and decisions',
+  'asserted',
   'a leak',
 ];
 
@@ -26,12 +27,14 @@ test('the list is complete', async () => {
   expect(await runJson('leaks.js', [])).toEqual(USES);
 });
 
-// What only the library makes or calls is all that no use names.
+// What only the library makes or calls is all that no use names; Channel's deliver(), which
+// stands under the first class that has it, is there to be overridden.
 test('every public name is used', async () => {
   const options = { flags: ['--no-warnings'], seconds: SECONDS };
   expect(await runJson('leaks.js', ['--unused', temporaryDirectory()], options)).toEqual([
     'LeakCulprit', 'LeakCulprit.toString', 'LeakFinding', 'LeakFinding.asDict', 'LeakFinding.toString', 'MemoryLeakDetected',
-    'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'ResourceStats', 'alerts.Alerts', 'alerts.Alerts.take',
+    'PooledArray', 'PooledBuffer', 'PooledBufferWriter', 'ResourceStats', 'alerts.Alertmanager.deliver', 'alerts.Alerts',
+    'alerts.Alerts.take',
   ]);
 });
 

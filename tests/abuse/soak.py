@@ -5,9 +5,9 @@ have to stay as they are.
 
 A Python and a Node service run for that many minutes (30). With a rate, their clocks
 run so many times as fast: 1 minute at 720 is half a day. What they hold is read from
-outside, 240 times; compared are the second half of the time and the quarter before
-it: the first is left out, in which caches and histories fill. Prints a line for each
-and ends with 1 if one did not stay flat.
+outside, 240 times; compared are the second quarter of the time and the last: in the
+first caches and histories fill. Prints a line for each and ends with 1 if one did not
+stay flat, or was flat because it did nothing.
 """
 
 import argparse
@@ -33,10 +33,12 @@ HOSTS = {
 LOOKS = 240
 # Seconds between two rounds of a service, as its own clock counts them.
 ROUND_S = 0.1
-# What may come in the second half. V8 sizes its heap as it likes.
+# What may come between the quarters. V8 sizes its heap as it likes.
 MORE_MB = {"python": 3.0, "node": 8.0}
 MORE_FDS = MORE_THREADS = 1
 END_S = 60
+COUNTS = ("rounds", "samples", "answers")  # that a host prints at its end
+LEAST = 20  # of each
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,17 @@ def started(runtime: str, folder: str, rate: int) -> "subprocess.Popen[str]":
 def finished(runtime: str, host: "subprocess.Popen[str]", looks: list[Look]) -> str:
     """What is wrong with it, or empty. Prints how it went."""
     out, _ = host.communicate(timeout=END_S)
-    wrong = verdict(runtime, looks) if host.returncode == 0 else ""
-    if host.returncode != 0:
-        wrong = f"exit code {host.returncode}"
-    rounds, samples = out.split() if not wrong and out else ("?", "?")
+    if host.returncode != 0 or len(looks) < LOOKS:
+        wrong = f"exit code {host.returncode} after {len(looks)} looks"
+        print(f"{runtime}: {wrong}", flush=True)
+        return wrong
+    counts = dict(zip(COUNTS, map(int, out.split()), strict=True))
+    few = [f"only {count} {name}" for name, count in counts.items() if count < LEAST]
+    wrong = ", ".join([*few, *filter(None, [verdict(runtime, looks)])])
+    done = ", ".join(f"{count} {name}" for name, count in counts.items())
     rss = [one.rss_mb for one in looks[len(looks) // 4 :]]
     print(
-        f"{runtime}: {rounds} rounds, {samples} samples, rss {rss[0]:.1f} MB"
+        f"{runtime}: {done}, rss {rss[0]:.1f} MB"
         f" -> {rss[-1]:.1f} MB ({min(rss):.1f} to {max(rss):.1f}),"
         f" {looks[-1].fds} descriptors, {looks[-1].threads} threads:"
         f" {wrong or 'flat'}",
@@ -121,7 +127,7 @@ def finished(runtime: str, host: "subprocess.Popen[str]", looks: list[Look]) -> 
 
 
 def soak(runtimes: Sequence[str], seconds: float, rate: int) -> dict[str, str]:
-    """What grew, of each service."""
+    """What is wrong with each service."""
     wrong = {}
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="memguard-soak-") as folder:
         hosts = {name: started(name, folder, rate) for name in runtimes}

@@ -7,6 +7,7 @@ const { ResourceManager, leak, registerCache, serve } = require('../../node');
 
 const pauseMs = Number(process.argv[2]) * 1000;
 let rounds = 0;
+let answers = 0;
 
 async function oneRound(manager, rows, url) {
   const monitor = manager.memoryMonitor;
@@ -21,7 +22,8 @@ async function oneRound(manager, rows, url) {
   monitor.getMemoryReport();
   monitor.collectMemoryStats();
   // Where time is fast, time-outs are short.
-  await fetch(url).then((answer) => answer.text()).catch(() => {});
+  const text = await fetch(url).then((answer) => answer.text()).catch(() => '');
+  if (text.includes('memguard_')) answers++;
 }
 
 // What a service does a few times a day.
@@ -62,7 +64,7 @@ async function main() {
   const samples = monitor.latest?.number ?? 0;
   await server.close();
   await manager.close();
-  console.log(rounds, samples);
+  console.log(rounds, samples, answers);
 }
 
 main();

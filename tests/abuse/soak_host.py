@@ -15,7 +15,7 @@ from memguard import alerts, census
 
 logging.disable()
 pause_s = float(sys.argv[1])
-rounds = 0
+rounds = answers = 0
 
 
 class Cyclic:
@@ -23,7 +23,8 @@ class Cyclic:
         self.me = self
 
 
-def one_round(manager: memguard.ResourceManager, rows: list[int], url: str) -> None:
+def one_round(manager: memguard.ResourceManager, rows: list[int], url: str) -> int:
+    """@return how many requests were answered."""
     monitor = manager.memory_monitor
     for number in range(200):
         rows.append(number)
@@ -37,7 +38,8 @@ def one_round(manager: memguard.ResourceManager, rows: list[int], url: str) -> N
     monitor.collect_memory_stats()
     # Where time is fast, time-outs are short.
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=30) as got:
-        got.read()
+        return int(b"memguard_" in got.read())
+    return 0
 
 
 def now_and_then(manager: memguard.ResourceManager) -> None:
@@ -69,10 +71,10 @@ with (
     waits = select.poll()
     waits.register(sys.stdin)
     while not waits.poll(pause_s * 1000):
-        one_round(manager, rows, url)
+        answers += one_round(manager, rows, url)
         rounds += 1
         if rounds % 100 == 0:
             now_and_then(manager)
     latest = manager.memory_monitor.latest
     samples = latest.number if latest is not None else 0
-print(rounds, samples)
+print(rounds, samples, answers)

@@ -8,9 +8,9 @@
 `step` reads one runner's report, prints one line, appends the counts to the file
 STEPS; it exits 1 if anything failed, and 3 if so few tests failed that a second
 look at them alone is worth it. `again` reads the report of that second look: if all
-of it passed, the step's failures become unsteady tests. `failed` prints the files
-of the tests that failed. `total` prints the sum of STEPS as `N passed, N failed`,
-names what was unsteady, and exits 1 if anything failed.
+of it passed, and none was skipped, the step's failures become unsteady tests.
+`failed` prints the files of the tests that failed. `total` prints the sum of STEPS
+as `N passed, N failed`, names what was unsteady, and exits 1 if anything failed.
 
 Kinds of report: ctest (JUnit XML of ctest around cmocka programs), junit
 (pytest), jest (--json), exit (the exit code alone is one test) and build (a
@@ -130,6 +130,9 @@ def step(steps: Path, label: str, kind: str, report: str, code: int, took: int) 
 def again(steps: Path, label: str, kind: str, report: str, code: int, took: int) -> int:
     """The row of the first look makes place for one of both."""
     counts, why = count(kind, report, code)
+    # Of jest's the others of the same files are there, as skipped.
+    if kind != "jest" and counts.skipped and not counts.failed:
+        counts, why = counts._replace(failed=counts.skipped, skipped=0), "skipped"
     print(line_of(f"{label}, again", counts, took, why), flush=True)
     if counts.failed:
         return 1

@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,13 @@ def node(run: Run) -> Path:
     if not (folder / "package/bin/node").exists():
         folder.mkdir(parents=True, exist_ok=True)
         run("npm", "pack", "--silent", "--pack-destination", folder, wanted)
-        with tarfile.open(only(folder, "*.tgz")) as archive:
-            archive.extractall(folder, filter="data")
+        # Whoever is stopped in between leaves no half of it.
+        with (
+            tarfile.open(only(folder, "*.tgz")) as archive,
+            tempfile.TemporaryDirectory(dir=folder, prefix="draft-") as draft,
+        ):
+            archive.extractall(draft, filter="data")
+            Path(draft, "package").rename(folder / "package")
     return folder / "package/bin/node"
 
 

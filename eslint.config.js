@@ -19,7 +19,7 @@ module.exports = [
     languageOptions: { sourceType: 'module', globals: globals.browser },
   },
   {
-    files: ['tests/node/**/*.test.js'],
+    files: ['tests/node/**/*.test.js', 'tests/node/setup.js'],
     languageOptions: { globals: globals.jest },
   },
   {

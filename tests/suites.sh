@@ -196,6 +196,7 @@ test_musl() { pytest_step musl .venv tests/musl; }
 more_musl() { further test_musl; }
 
 # A real Prometheus scrapes for five minutes.
+scrape_seconds=12
 long_cli() {
   scrape_seconds=300
   pytest_step 'cli prometheus' .venv tests/cli/test_prometheus.py

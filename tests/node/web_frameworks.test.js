@@ -114,6 +114,38 @@ describe.each([
   });
 });
 
+// Host is the client's word, or that of the proxy before us.
+describe.each([
+  ['middleware', async (options) => (await listen(middleware({ ...options, prefix: '/memguard' }))).port],
+  ['fastifyPlugin', async (options) => {
+    const app = fastify();
+    apps.push(app);
+    await app.register(fastifyPlugin, { ...options, prefix: '/memguard' });
+    await app.listen({ host: '127.0.0.1', port: 0 });
+    return app.server.address().port;
+  }],
+])('who reads a mounted site, %s', (name, start) => {
+  const bearer = { Authorization: AUTHORIZED.Authorization };
+  const shop = { Host: 'shop.example' };
+
+  async function statuses(options, ...several) {
+    const port = await start({ ...SITE, ...options });
+    return Promise.all(several.map(async (headers) => (await ask(port, '/memguard/metrics', { headers })).status));
+  }
+
+  test('who reaches the application reads', async () => {
+    expect(await statuses({}, { Host: 'localhost' }, shop)).toEqual([200, 421]);
+    expect(await statuses({ allowedHosts: ['shop.example'] }, { Host: 'localhost' }, shop)).toEqual([200, 200]);
+  });
+
+  test('reading needs the token where told', async () => {
+    const options = { readNeedsToken: true, allowedHosts: ['shop.example'] };
+    const wrong = { Authorization: 'Bearer wrong-token-of-somebody' };
+    expect(await statuses(options, {}, shop, wrong)).toEqual([401, 401, 401]);
+    expect(await statuses(options, bearer, { ...shop, ...bearer })).toEqual([200, 200]);
+  });
+});
+
 test('at the root of an application, which goes on by itself', async () => {
   const app = express();
   app.get('/', (request, response) => response.send('mine'));

@@ -95,6 +95,45 @@ def test_django_asgi() -> None:
     check(call_asgi, web.asgi_app(get_asgi_application(), token=TOKEN))
 
 
+# ---- who reads a mounted site ---------------------------------------------------------
+
+STATS = "/memguard/api/v1/memory/stats"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+PUBLIC = {"Host": "shop.example"}
+
+
+def stranger(mounted: str, **options: Any) -> Any:
+    """Statuses of reading, by who is on another machine, with some headers."""
+    if mounted == "wsgi":
+        from_elsewhere = {"REMOTE_ADDR": "203.0.113.7"}
+        app = web.wsgi_app(flask.Flask("own"), **options)
+        return lambda headers: call_wsgi(
+            app, "GET", STATS, headers, **from_elsewhere
+        ).status
+    own = web.asgi_app(Starlette(), **options)
+    client = ("203.0.113.7", 1)
+    return lambda headers: call_asgi(own, "GET", STATS, headers, client=client).status
+
+
+@pytest.mark.parametrize("mounted", ["wsgi", "asgi"])
+def test_who_reaches_the_application_reads(mounted: str) -> None:
+    """Host is the client's word, or that of the proxy before us."""
+    read = stranger(mounted, token=TOKEN)
+    assert [read({}), read(PUBLIC)] == [200, 421]
+    read = stranger(mounted, token=TOKEN, allowed_hosts=["shop.example"])
+    assert [read({}), read(PUBLIC)] == [200, 200]
+
+
+@pytest.mark.parametrize("mounted", ["wsgi", "asgi"])
+def test_reading_needs_the_token_where_told(mounted: str) -> None:
+    read = stranger(
+        mounted, token=TOKEN, read_needs_token=True, allowed_hosts=["shop.example"]
+    )
+    assert [read({}), read(PUBLIC)] == [401, 401]
+    assert read({"Authorization": "Bearer wrong-0123456789"}) == 401
+    assert [read(BEARER), read({**PUBLIC, **BEARER})] == [200, 200]
+
+
 # ---- real servers ------------------------------------------------------------------
 
 APPLICATION = """

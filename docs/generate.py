@@ -32,6 +32,17 @@ do not matter in names: `maxMemoryMb` is `max_memory_mb`. A bare name is enough 
 only one section has it; `section.name`, nested mappings and the other names work
 everywhere.
 
+- Variables are `MEMGUARD_` and the key, with or without its section:
+  `MEMGUARD_MAX_MEMORY_MB=512`, `MEMGUARD_MEMORY_GC_INTERVAL=5m`. Unknown ones are an
+  error. `MEMGUARD_PROFILE` names the profile, `MEMGUARD_CONFIG` the file.
+- A duration without a unit is seconds, or milliseconds if the name used ends in `ms`.
+- Between keys: `low_water_mark_percent` < `high_water_mark_percent` <=
+  `alert_threshold` <= `force_gc_threshold`; `min_buffer_size` <=
+  `default_buffer_size` <= `max_buffer_size`; warnings <= their criticals. What you did
+  not set moves to fit; two that you set and that contradict are an error.
+- The tool (`run --config`, `check-config`) reads YAML and JSON; TOML is for the
+  runtimes.
+
 A wrong key names the nearest right one, a wrong value names what is allowed. A change
 at run time (`update_config`, `updateConfig`, `PUT /api/v1/memory/config`) takes
 effect whole or not at all. `memguard check-config FILE` says what a file amounts to;

@@ -123,7 +123,7 @@ export interface Settings {
   readonly memory: {
     /** false: nothing is sampled in the background and no event is raised. */
     readonly enabled: boolean;
-    /** Resident memory to stay under, MB. Default 2048. */
+    /** Resident memory to stay under, MB. Default 2048, which counts, too. */
     readonly maxMemoryMb: number;
     /** Heap meant to be enough, MB; 0: only V8's own limit counts. Default 0. */
     readonly maxHeapMb: number;
@@ -135,8 +135,15 @@ export interface Settings {
     readonly highWaterMarkPercent: number;
     readonly alertThreshold: number;
     readonly forceGcThreshold: number;
+    /**
+     * Whether memguard may reclaim memory by itself: collect, shrink caches, give memory
+     * back, call shed callbacks. Buffers and pools follow the pressure in any case.
+     */
     readonly enableAutoGc: boolean;
-    /** Least time between two collections memguard starts, seconds. */
+    /**
+     * Least time between two rounds of reclaiming at the same level, seconds; a higher
+     * level and a forced step at `forceGcThreshold` do not wait for it.
+     */
     readonly gcInterval: number;
     /** Samples kept. Default 1000. */
     readonly historySize: number;
@@ -154,7 +161,7 @@ export interface Settings {
     readonly gcBudgetCriticalPercent: number;
     /** CPython only. */
     readonly byteAwareGc: boolean;
-    /** CPython only. */
+    /** Whether the heapTuner runs by itself. Default false. */
     readonly autoTune: boolean;
     /** Reported load below which idle moments are used to collect; 0: never. Default 0.3. */
     readonly idleLoad: number;
@@ -163,7 +170,10 @@ export interface Settings {
     readonly backgroundCallbacks: boolean;
   };
   readonly memoryMonitor: {
-    /** Pressure from which callbacks run and buffers are halved. Default 0.8. */
+    /**
+     * Pressure from which callbacks run and buffers are halved. Above 0.9 callbacks run and
+     * buffers are flushed and shrink to `minBufferSize`, whatever it says. Default 0.8.
+     */
     readonly pressureThreshold: number;
     /** Operations between two checks. Default 100. */
     readonly monitoringInterval: number;
@@ -177,10 +187,31 @@ export interface Settings {
   readonly thresholds: Thresholds;
   readonly pool: PoolSettings;
   readonly leak: LeakSettings;
+  readonly alert: AlertSettings;
   readonly segment: {
     /** Whether a running monitor shows the process to the `memguard` tool. Default true. */
     readonly segmentEnabled: boolean;
   };
+}
+
+/** When a running monitor raises alerts. */
+export interface AlertSettings {
+  /** Whether it raises any. Default true. */
+  readonly alertsEnabled: boolean;
+  /** Least time between the end of an alert and its return, seconds. Default 300. */
+  readonly alertCooldown: number;
+  /** Time without its condition after which an alert is over, seconds. Default 60. */
+  readonly alertResolveAfter: number;
+  /** Changes of alerts kept. Default 200. */
+  readonly alertHistorySize: number;
+  /** Time at or above `alertThreshold` before `high_usage` is raised, seconds. Default 10. */
+  readonly highUsageFor: number;
+  /** Time at or above `forceGcThreshold` before `critical` is raised, seconds. Default 0. */
+  readonly criticalFor: number;
+  /** Share of the process's CPU time in collections that is too much. Default 10. */
+  readonly gcHighPercent: number;
+  /** Time above it before `gc_high` is raised, seconds. Default 180. */
+  readonly gcHighFor: number;
 }
 
 /** How leaks are looked for. */
@@ -199,7 +230,11 @@ export interface LeakSettings {
   readonly leakMinGrowthMb: number;
   /** Whether a suspicion may be followed by a census and a window of the heap profiler. Default true. */
   readonly leakCensus: boolean;
-  /** Longest full collection, by the last one, that may be forced while a leak is suspected, seconds; 0: none. Default 0.1. */
+  /**
+   * A full collection that last took no longer than this, in seconds, may be forced while
+   * memory rises, in 25 % of the time at most; a longer one while a leak is suspected, in 1 %
+   * (under a `timeScale` as a short one). 0: none. Default 0.1.
+   */
   readonly leakCollect: number;
   /** Finer sampling by the heap profiler in its window (64 KB instead of 512). Default false. */
   readonly leakTrace: boolean;

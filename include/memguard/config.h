@@ -64,8 +64,8 @@ typedef enum mg_profile {
   X(MAX_MEMORY_MB, "memory", "max_memory_mb", MB, 2048, 1, 16 * MG_TIB_MB,    \
     512, 2048, 4096, 2048, 8192,                                              \
     "memory_monitor.max_memory_mb memoryOptimization.maxRSSSizeMB",           \
-    "resident memory the process is meant to stay under; a lower limit "      \
-    "of a control group or an rlimit wins")                                   \
+    "resident memory the process is meant to stay under; the default "        \
+    "counts, too; a lower limit of a control group or an rlimit wins")        \
   X(MAX_HEAP_MB, "memory", "max_heap_mb", MB, 0, 0, 16 * MG_TIB_MB,           \
     256, 1024, 2048, 1024, 4096,                                              \
     "memoryOptimization.maxHeapSizeMB",                                       \
@@ -74,7 +74,7 @@ typedef enum mg_profile {
   X(MONITOR_INTERVAL, "memory", "monitor_interval", DURATION, 30000, 10, MG_DAY_MS, \
     MG_KEEP, MG_KEEP, 15000, 30000, 60000,                                    \
     "memoryOptimization.intervalMs memory.monitor_interval_ms",               \
-    "time between entries of the history and `stats` events")                 \
+    "time between entries of the history and `stats:collected` events")       \
   X(SAMPLE_INTERVAL, "memory", "sample_interval", DURATION, 1000, 10, 3600000, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.sample_interval_ms",                                              \
@@ -100,11 +100,15 @@ typedef enum mg_profile {
   X(ENABLE_AUTO_GC, "memory", "enable_auto_gc", BOOL, 1, 0, 1,                \
     MG_KEEP, MG_KEEP, MG_KEEP, 0, MG_KEEP,                                    \
     "memoryOptimization.autoOptimization",                                    \
-    "whether memguard may collect garbage by itself")                         \
+    "whether memguard may reclaim memory by itself: collect, shrink "         \
+    "caches, give memory back, call shed callbacks; buffers and pools "       \
+    "follow the pressure in any case")                                        \
   X(GC_INTERVAL, "memory", "gc_interval", DURATION, 300000, 0, MG_DAY_MS,     \
     MG_KEEP, 600000, 180000, MG_KEEP, MG_KEEP,                                \
     "memory.gc_interval_ms",                                                  \
-    "least time between two collections that memguard starts")                \
+    "least time between two rounds of reclaiming at the same level; a "       \
+    "higher level, a forced step at force_gc_threshold and byte_aware_gc "    \
+    "do not wait for it")                                                     \
   X(HISTORY_SIZE, "memory", "history_size", COUNT, 1000, 2, 100000,           \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.max_history",                                                     \
@@ -112,12 +116,13 @@ typedef enum mg_profile {
   X(RAPID_GROWTH, "memory", "rapid_growth_mb_per_minute", RATE, 10, 0.1, MG_TIB_MB, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
-    "growth of resident memory or heap from which `rapid growth` is "         \
-    "raised")                                                                 \
+    "growth of resident memory or heap from which `trend:rapid-growth` "      \
+    "and the alert `rapid_growth` are raised")                                \
   X(LONG_PAUSE, "memory", "long_pause", DURATION, 20, 0.001, 60000,           \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.long_pause_ms",                                                   \
-    "a garbage collection that takes longer is logged")                       \
+    "a garbage collection that takes longer is logged, and raises the "       \
+    "alert `long_pause`")                                                     \
   X(GC_BUDGET, "memory", "gc_budget_percent", PERCENT, 5, 0.1, 100,           \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
@@ -133,8 +138,9 @@ typedef enum mg_profile {
   X(AUTO_TUNE, "memory", "auto_tune", BOOL, 0, 0, 1,                          \
     MG_KEEP, MG_KEEP, 1, MG_KEEP, MG_KEEP,                                    \
     "",                                                                       \
-    "CPython: whether memguard may freeze the heap and choose the "           \
-    "collector's thresholds by what it measures")                             \
+    "whether memguard may tune the collector: CPython, freeze the heap "      \
+    "and choose thresholds by what it measures; Node, collect while the "     \
+    "event loop is idle")                                                     \
   X(IDLE_LOAD, "memory", "idle_load", RATIO, 0.3, 0, 1,                       \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \
@@ -154,7 +160,8 @@ typedef enum mg_profile {
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.pressure_threshold",                                              \
     "pressure from which pressure callbacks run and buffers are halved; "     \
-    "above 0.9 both happen whatever it says")                                 \
+    "above 0.9 callbacks run and buffers are flushed and shrink to "          \
+    "min_buffer_size, whatever it says")                                      \
   X(MONITORING_INTERVAL, "memory_monitor", "monitoring_interval", COUNT, 100, 1, 1e9, \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "memory.monitoring_interval",                                             \
@@ -259,9 +266,9 @@ typedef enum mg_profile {
   X(LEAK_COLLECT, "leak", "leak_collect", DURATION, 100, 0, 60000,            \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "leak.leak_collect_ms",                                                   \
-    "longest full collection, by the last one, that counts as short: it may " \
-    "be forced while memory rises; longer ones while a leak is suspected, so " \
-    "that they take 1 % of the time at most (25 % under a time_scale); 0: none") \
+    "a full collection that last took no longer than this may be forced "     \
+    "while memory rises, in 25 % of the time at most; a longer one while a "  \
+    "leak is suspected, in 1 % (under a time_scale as a short one); 0: none") \
   X(LEAK_TRACE, "leak", "leak_trace", BOOL, 0, 0, 1,                          \
     MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP, MG_KEEP,                              \
     "",                                                                       \

@@ -147,6 +147,20 @@ describe('changes at run time', () => {
     expect(monitor.pressureThreshold).toBe(0.5);
   });
 
+  test('of alerts', () => {
+    manager.updateConfig({ alert: { cooldown: '2m' }, gcHighPercent: '15%' });
+    expect(manager.settings.alert).toEqual({
+      alertsEnabled: true,
+      alertCooldown: 120,
+      alertResolveAfter: 60,
+      alertHistorySize: 200,
+      highUsageFor: 10,
+      criticalFor: 0,
+      gcHighPercent: 15,
+      gcHighFor: 180,
+    });
+  });
+
   test('settings cannot be written to', () => {
     expect(Object.isFrozen(manager.settings)).toBe(true);
     expect(Object.isFrozen(manager.settings.memory)).toBe(true);

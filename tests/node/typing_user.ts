@@ -46,6 +46,7 @@ import memguard, {
   version,
 } from 'memguard';
 import type {
+  AlertSettings,
   BrokenConnectionError,
   MemguardError,
   MemoryStats,
@@ -85,6 +86,8 @@ orders.push('two');
 manager.shouldFlushBuffer(1);
 
 const monitor: MemoryMonitor = manager.memoryMonitor;
+const alertSettings: AlertSettings = manager.settings.alert;
+console.log(alertSettings.alertsEnabled, alertSettings.highUsageFor + alertSettings.gcHighFor);
 monitor.on('threshold:exceeded', ({ level, alerts, stats }: ThresholdEvent) => {
   const first = alerts[0];
   console.log(level, first?.message, stats.rssMB.toFixed(1));

@@ -42,21 +42,21 @@ static mg__metrics_number series_real(double value, uint32_t decimals) {
 /* What the compatible names stand for. */
 static mg_metric series_meant(mg_metric metric) {
   switch ((int)metric) {
-    case MG_METRIC_R2_ALLOC: return MG_METRIC_ALLOC;
-    case MG_METRIC_R2_TOTAL_ALLOC: return MG_METRIC_TOTAL_ALLOC;
-    case MG_METRIC_R2_SYS: return MG_METRIC_SYS;
-    case MG_METRIC_R2_HEAP_ALLOC: return MG_METRIC_HEAP_ALLOC;
-    case MG_METRIC_R2_HEAP_SYS: return MG_METRIC_HEAP_SYS;
-    case MG_METRIC_R2_HEAP_IDLE: return MG_METRIC_HEAP_IDLE;
-    case MG_METRIC_R2_HEAP_INUSE: return MG_METRIC_HEAP_INUSE;
-    case MG_METRIC_R2_HEAP_OBJECTS: return MG_METRIC_HEAP_OBJECTS;
-    case MG_METRIC_R2_GC_SHARE: return MG_METRIC_GC_SHARE;
-    case MG_METRIC_R3_RSS: return MG_METRIC_RSS;
-    case MG_METRIC_R3_PEAK_RSS: return MG_METRIC_PEAK_RSS;
-    case MG_METRIC_R3_GC_PAUSE: return MG_METRIC_GC_PAUSE;
-    case MG_METRIC_R3_GC_COUNT: return MG_METRIC_GC_COLLECTIONS;
-    case MG_METRIC_R3_FDS: return MG_METRIC_FDS;
-    case MG_METRIC_R3_CONNECTIONS: return MG_METRIC_CONNECTIONS;
+    case MG_METRIC_MEMORY_ALLOC: return MG_METRIC_ALLOC;
+    case MG_METRIC_MEMORY_TOTAL_ALLOC: return MG_METRIC_TOTAL_ALLOC;
+    case MG_METRIC_MEMORY_SYS: return MG_METRIC_SYS;
+    case MG_METRIC_MEMORY_HEAP_ALLOC: return MG_METRIC_HEAP_ALLOC;
+    case MG_METRIC_MEMORY_HEAP_SYS: return MG_METRIC_HEAP_SYS;
+    case MG_METRIC_MEMORY_HEAP_IDLE: return MG_METRIC_HEAP_IDLE;
+    case MG_METRIC_MEMORY_HEAP_INUSE: return MG_METRIC_HEAP_INUSE;
+    case MG_METRIC_MEMORY_HEAP_OBJECTS: return MG_METRIC_HEAP_OBJECTS;
+    case MG_METRIC_MEMORY_GC_FRACTION: return MG_METRIC_GC_SHARE;
+    case MG_METRIC_PROCESS_RSS: return MG_METRIC_RSS;
+    case MG_METRIC_MEMORY_PEAK_RSS: return MG_METRIC_PEAK_RSS;
+    case MG_METRIC_GC_PAUSE_DURATION: return MG_METRIC_GC_PAUSE;
+    case MG_METRIC_GC_BY_GENERATION: return MG_METRIC_GC_COLLECTIONS;
+    case MG_METRIC_PROCESS_FDS: return MG_METRIC_FDS;
+    case MG_METRIC_ACTIVE_CONNECTIONS: return MG_METRIC_CONNECTIONS;
     default: return metric;
   }
 }
@@ -105,7 +105,7 @@ static uint64_t series_counted(const mg__metrics_facts *f, mg_metric metric) {
     case MG_METRIC_FREED: return f->from->view->now.freed_bytes;
     case MG_METRIC_ALERTS: return f->from->view->now.alerts;
     case MG_METRIC_EVENTS_LOST: return f->from->view->events_lost;
-    case MG_METRIC_R2_GC_COUNT:
+    case MG_METRIC_MEMORY_GC_COUNT:
       return f->has_kinds ? f->all_gc.count : MG_ABSENT;
     default: return MG_ABSENT;
   }
@@ -125,7 +125,7 @@ static bool series_real_of(const mg__metrics_facts *f, mg_metric metric,
       break;
     case MG_METRIC_GC_SHARE: value = f->gc_share; break;
     case MG_METRIC_GROWTH: value = mb * MG_BYTES_PER_MB / 60.0; break;
-    case MG_METRIC_R3_GROWTH: value = mb; break;
+    case MG_METRIC_MEMORY_GROWTH: value = mb; break;
     default: break;
   }
   if (isnan(value)) return false;
@@ -297,7 +297,7 @@ static void series_gc(series_walk *w, const mg__metrics_facts *f,
 }
 
 static void series_pause_ns(series_walk *w, const mg__metrics_facts *f) {
-  mg__metrics_series s = series_of(w, f, MG_METRIC_R2_GC_PAUSE);
+  mg__metrics_series s = series_of(w, f, MG_METRIC_MEMORY_GC_PAUSE);
 
   s.number = series_exact(f->all_pauses.sum_ns, 0);
   s.histogram = &f->all_pauses;
@@ -347,7 +347,7 @@ static void series_alive(series_walk *w, const mg__metrics_facts *f,
     series_info(w, f);
   } else if (series_is_gc(metric)) {
     if (f->is_recorded) series_gc(w, f, metric);
-  } else if (metric == MG_METRIC_R2_GC_PAUSE) {
+  } else if (metric == MG_METRIC_MEMORY_GC_PAUSE) {
     if (f->has_kinds) series_pause_ns(w, f);
   } else if (metric == MG_METRIC_ALERTS_ACTIVE) {
     if (f->is_recorded) series_alerts(w, f);

@@ -191,7 +191,7 @@ static void text_head(text_buffer *b, const mg_metric_row *row) {
 static void text_histogram(text_buffer *b, const mg__metrics_series *s,
                            const char *name) {
   const char *const *bound =
-      s->metric == MG_METRIC_R2_GC_PAUSE ? text_bound_ns : text_bound;
+      s->metric == MG_METRIC_MEMORY_GC_PAUSE ? text_bound_ns : text_bound;
   size_t begin = b->count, bytes;
 
   text_say(b, name);

@@ -91,16 +91,16 @@ static void render_memory(mg__json *json, const mg_metrics_process *one) {
                       value, NULL) != MG_OK)
     json->has_failed = true;
   mg__json_object(json, "memory");
-  mg__json_number(json, "alloc_bytes", value[MG_METRIC_R2_ALLOC]);
-  mg__json_number(json, "total_alloc_bytes", value[MG_METRIC_R2_TOTAL_ALLOC]);
-  mg__json_number(json, "sys_bytes", value[MG_METRIC_R2_SYS]);
-  mg__json_number(json, "heap_alloc_bytes", value[MG_METRIC_R2_HEAP_ALLOC]);
-  mg__json_number(json, "heap_sys_bytes", value[MG_METRIC_R2_HEAP_SYS]);
-  mg__json_number(json, "heap_idle_bytes", value[MG_METRIC_R2_HEAP_IDLE]);
-  mg__json_number(json, "heap_inuse_bytes", value[MG_METRIC_R2_HEAP_INUSE]);
-  mg__json_number(json, "heap_objects", value[MG_METRIC_R2_HEAP_OBJECTS]);
-  mg__json_number(json, "gc_count", value[MG_METRIC_R2_GC_COUNT]);
-  mg__json_number(json, "gc_cpu_fraction", value[MG_METRIC_R2_GC_SHARE]);
+  mg__json_number(json, "alloc_bytes", value[MG_METRIC_MEMORY_ALLOC]);
+  mg__json_number(json, "total_alloc_bytes", value[MG_METRIC_MEMORY_TOTAL_ALLOC]);
+  mg__json_number(json, "sys_bytes", value[MG_METRIC_MEMORY_SYS]);
+  mg__json_number(json, "heap_alloc_bytes", value[MG_METRIC_MEMORY_HEAP_ALLOC]);
+  mg__json_number(json, "heap_sys_bytes", value[MG_METRIC_MEMORY_HEAP_SYS]);
+  mg__json_number(json, "heap_idle_bytes", value[MG_METRIC_MEMORY_HEAP_IDLE]);
+  mg__json_number(json, "heap_inuse_bytes", value[MG_METRIC_MEMORY_HEAP_INUSE]);
+  mg__json_number(json, "heap_objects", value[MG_METRIC_MEMORY_HEAP_OBJECTS]);
+  mg__json_number(json, "gc_count", value[MG_METRIC_MEMORY_GC_COUNT]);
+  mg__json_number(json, "gc_cpu_fraction", value[MG_METRIC_MEMORY_GC_FRACTION]);
   mg__json_number(json, "usage_percent",
                   has_sample ? 100 * view->sample.usage : (double)NAN);
   mg__json_number(json, "max_memory_mb",

@@ -186,41 +186,42 @@ typedef enum mg_metrics_group {
     "Alerts of all processes of the service.")                                \
   X(OMITTED, GAUGE, CANONICAL, "memguard_processes_omitted", "",              \
     "Processes left out here because there are too many.")                    \
-  X(R2_ALLOC, GAUGE, COMPATIBLE, "memory_alloc_bytes", "bytes",               \
+  X(MEMORY_ALLOC, GAUGE, COMPATIBLE, "memory_alloc_bytes", "bytes",           \
     "As memguard_allocated_memory_bytes.")                                    \
-  X(R2_TOTAL_ALLOC, COUNTER, COMPATIBLE, "memory_total_alloc_bytes", "bytes", \
-    "As memguard_allocated_bytes_total.")                                     \
-  X(R2_SYS, GAUGE, COMPATIBLE, "memory_sys_bytes", "bytes",                   \
+  X(MEMORY_TOTAL_ALLOC, COUNTER, COMPATIBLE, "memory_total_alloc_bytes",      \
+    "bytes", "As memguard_allocated_bytes_total.")                            \
+  X(MEMORY_SYS, GAUGE, COMPATIBLE, "memory_sys_bytes", "bytes",               \
     "As memguard_reserved_memory_bytes.")                                     \
-  X(R2_HEAP_ALLOC, GAUGE, COMPATIBLE, "memory_heap_alloc_bytes", "bytes",     \
+  X(MEMORY_HEAP_ALLOC, GAUGE, COMPATIBLE, "memory_heap_alloc_bytes", "bytes", \
     "As memguard_heap_allocated_bytes.")                                      \
-  X(R2_HEAP_SYS, GAUGE, COMPATIBLE, "memory_heap_sys_bytes", "bytes",         \
+  X(MEMORY_HEAP_SYS, GAUGE, COMPATIBLE, "memory_heap_sys_bytes", "bytes",     \
     "As memguard_heap_reserved_bytes.")                                       \
-  X(R2_HEAP_IDLE, GAUGE, COMPATIBLE, "memory_heap_idle_bytes", "bytes",       \
+  X(MEMORY_HEAP_IDLE, GAUGE, COMPATIBLE, "memory_heap_idle_bytes", "bytes",   \
     "As memguard_heap_idle_bytes.")                                           \
-  X(R2_HEAP_INUSE, GAUGE, COMPATIBLE, "memory_heap_inuse_bytes", "bytes",     \
+  X(MEMORY_HEAP_INUSE, GAUGE, COMPATIBLE, "memory_heap_inuse_bytes", "bytes", \
     "As memguard_heap_inuse_bytes.")                                          \
-  X(R2_HEAP_OBJECTS, GAUGE, COMPATIBLE, "memory_heap_objects", "",            \
+  X(MEMORY_HEAP_OBJECTS, GAUGE, COMPATIBLE, "memory_heap_objects", "",        \
     "As memguard_heap_objects.")                                              \
-  X(R2_GC_PAUSE, HISTOGRAM, COMPATIBLE, "memory_gc_pause_ns", "ns",           \
+  X(MEMORY_GC_PAUSE, HISTOGRAM, COMPATIBLE, "memory_gc_pause_ns", "ns",       \
     "Length of garbage collections of all kinds, in nanoseconds.")            \
-  X(R2_GC_COUNT, COUNTER, COMPATIBLE, "memory_gc_count_total", "",            \
+  X(MEMORY_GC_COUNT, COUNTER, COMPATIBLE, "memory_gc_count_total", "",        \
     "Garbage collections of all kinds.")                                      \
-  X(R2_GC_SHARE, GAUGE, COMPATIBLE, "memory_gc_cpu_fraction", "",             \
+  X(MEMORY_GC_FRACTION, GAUGE, COMPATIBLE, "memory_gc_cpu_fraction", "",      \
     "As memguard_gc_cpu_ratio.")                                              \
-  X(R3_RSS, GAUGE, COMPATIBLE, "process_memory_rss_bytes", "bytes",           \
+  X(PROCESS_RSS, GAUGE, COMPATIBLE, "process_memory_rss_bytes", "bytes",      \
     "As memguard_process_resident_memory_bytes.")                             \
-  X(R3_GROWTH, GAUGE, COMPATIBLE, "memory_growth_rate_mb_per_minute", "",     \
+  X(MEMORY_GROWTH, GAUGE, COMPATIBLE, "memory_growth_rate_mb_per_minute", "", \
     "As memguard_resident_memory_growth_bytes_per_second, in MiB a minute.")  \
-  X(R3_PEAK_RSS, GAUGE, COMPATIBLE, "memory_peak_rss_bytes", "bytes",         \
+  X(MEMORY_PEAK_RSS, GAUGE, COMPATIBLE, "memory_peak_rss_bytes", "bytes",     \
     "As memguard_process_resident_memory_peak_bytes.")                        \
-  X(R3_GC_PAUSE, HISTOGRAM, COMPATIBLE, "gc_pause_duration_seconds",          \
+  X(GC_PAUSE_DURATION, HISTOGRAM, COMPATIBLE, "gc_pause_duration_seconds",    \
     "seconds", "As memguard_gc_pause_seconds [generation].")                  \
-  X(R3_GC_COUNT, COUNTER, COMPATIBLE, "gc_collections_by_generation_total",   \
-    "", "As memguard_gc_collections_total [generation].")                     \
-  X(R3_FDS, GAUGE, COMPATIBLE, "process_open_fds", "",                        \
+  X(GC_BY_GENERATION, COUNTER, COMPATIBLE,                                    \
+    "gc_collections_by_generation_total", "",                                 \
+    "As memguard_gc_collections_total [generation].")                         \
+  X(PROCESS_FDS, GAUGE, COMPATIBLE, "process_open_fds", "",                   \
     "As memguard_process_open_fds.")                                          \
-  X(R3_CONNECTIONS, GAUGE, COMPATIBLE, "active_connections", "",              \
+  X(ACTIVE_CONNECTIONS, GAUGE, COMPATIBLE, "active_connections", "",          \
     "As memguard_active_connections.")
 
 typedef enum mg_metric {

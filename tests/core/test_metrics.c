@@ -411,9 +411,9 @@ static bool take_value(void *ctx, const mg_metrics_point *point) {
 
   assert_true(point->value == point->value); /* never NaN */
   values->of[point->metric] = point->value;
-  if (point->metric == MG_METRIC_R2_GC_COUNT)
+  if (point->metric == MG_METRIC_MEMORY_GC_COUNT)
     values->count[0] = (uint64_t)point->value;
-  if (point->metric == MG_METRIC_R2_GC_PAUSE) {
+  if (point->metric == MG_METRIC_MEMORY_GC_PAUSE) {
     values->count[1] = point->histogram->count;
     for (uint32_t i = 0; i < MG_METRICS_BOUNDS; i++)
       assert_true(point->histogram->bucket[i] <=

@@ -95,7 +95,7 @@ def test_django_asgi() -> None:
     check(call_asgi, web.asgi_app(get_asgi_application(), token=TOKEN))
 
 
-# ---- who reads a mounted site ---------------------------------------------------------
+# ---- who reads a mounted site --------------------------------------------------------
 
 STATS = "/memguard/api/v1/memory/stats"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -107,9 +107,9 @@ def stranger(mounted: str, **options: Any) -> Any:
     if mounted == "wsgi":
         from_elsewhere = {"REMOTE_ADDR": "203.0.113.7"}
         app = web.wsgi_app(flask.Flask("own"), **options)
-        return lambda headers: call_wsgi(
-            app, "GET", STATS, headers, **from_elsewhere
-        ).status
+        return lambda headers: (
+            call_wsgi(app, "GET", STATS, headers, **from_elsewhere).status
+        )
     own = web.asgi_app(Starlette(), **options)
     client = ("203.0.113.7", 1)
     return lambda headers: call_asgi(own, "GET", STATS, headers, client=client).status

@@ -101,7 +101,9 @@ def test_the_list_of_keys(tool: Tool) -> None:
         "most": "1d",
         "profiles": {"production": "10m", "high-load": "3m"},
         "aliases": "memory.gc_interval_ms",
-        "doc": "least time between two collections that memguard starts",
+        "doc": "least time between two rounds of reclaiming at the same level; a "
+        "higher level, a forced step at force_gc_threshold and byte_aware_gc do not "
+        "wait for it",
     }
     assert keys["enable_auto_gc"]["default"] == "true"
     text = tool("check-config", "--keys").out

@@ -103,7 +103,7 @@ LINES: dict[str, list[Line]] = {
             "{tune.node_json.pause_p95:peer}，Node 默认设置",
         ),
         (
-            "记录一次回收，Python；Node",
+            "记录一次垃圾回收，Python；Node",
             f"{{{GC_PYTHON}:ours}}；{{{GC_NODE}:ours}}",
             f"{{{GC_PYTHON}:peer}}，Python 回调；"
             f"{{{GC_NODE}:peer}}，PerformanceObserver",

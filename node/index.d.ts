@@ -2977,6 +2977,10 @@ export const decide: {
  * | `POST /api/v1/memory/gc` | collects: `{}` or `{"kind": "young" \| "full" \| "release"}` |
  * | `POST /api/v1/memory/optimize` | optimizes, answers the report |
  *
+ * `GET` is free for whoever reaches the site with a `Host` of loopback or of
+ * `allowedHosts`. That is the client's word: in an application that others reach, set
+ * `readNeedsToken`.
+ *
  * Errors are `{"error": "..."}` with the right status. `POST` and `PUT` need a token:
  * `Authorization: Bearer TOKEN` and `X-Memguard: 1`; without a token they are refused.
  * A body has at most 64 KiB. What is asked of a request that is broken off may still

@@ -12,7 +12,8 @@ or on a port of its own, for as long as the process runs or until close():
     server = memguard.serve(port=9478)
 
 Reading is free for whoever reaches the site by one of its host names (loopback, and
-`allowed_hosts`); POST and PUT need a token: the argument `token`, the first line of
+`allowed_hosts`). Host is the client's word: in an application that others reach, set
+`read_needs_token`. POST and PUT need a token: the argument `token`, the first line of
 `token_file`, $MEMGUARD_WEB_TOKEN or the file $MEMGUARD_WEB_TOKEN_FILE. The paths,
 and who may do what: include/memguard/web.h. Imported by the first use only.
 

@@ -10,6 +10,7 @@ from typing import Any
 import memguard
 import pytest
 from memguard import _core, web
+from pools import until
 from web_client import TOKEN, WRITE, Response, call_asgi, call_wsgi
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "web.json"
@@ -459,6 +460,9 @@ def test_import_alone_loads_nothing_of_it(run_child: Any) -> None:
 
 
 def test_a_monitor_that_follows_another_is_live_at_once() -> None:
+    with memguard.MemoryMonitor() as monitor:  # the file that the others go on with
+        monitor.start_monitoring()
+        until(lambda: monitor.segment_path is not None)
     for _ in range(5):
         with memguard.MemoryMonitor() as monitor:
             monitor.start_monitoring()

@@ -24,6 +24,11 @@ def only(folder: Path, pattern: str) -> Path:
     return path
 
 
+def unpack(archive: Path, folder: str | Path) -> None:
+    """By tar, because Python's own way is another one before 3.11.4."""
+    subprocess.run(["tar", "-xzf", archive, "-C", folder], check=True, timeout=100)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     """A PATH with what the packages may use, and nothing that compiles."""

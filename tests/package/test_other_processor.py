@@ -1,12 +1,11 @@
 """What the npm package holds for the other processor, run by an emulator."""
 
 import json
-import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import MACHINE, NODE_NAMES, PACKAGES, ROOT, Run, only
+from conftest import MACHINE, NODE_NAMES, PACKAGES, ROOT, Run, only, unpack
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -27,8 +26,7 @@ manager.close();
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> list[object]:
-    with tarfile.open(only(PACKAGES, "memguard-*.tgz")) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(only(PACKAGES, "memguard-*.tgz"), tmp_path)
     modules = tmp_path / "package" / "node_modules"
     modules.mkdir()
     (modules / "node-gyp-build").symlink_to(ROOT / "node_modules" / "node-gyp-build")
@@ -45,11 +43,8 @@ def node(run: Run) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         run("npm", "pack", "--silent", "--pack-destination", folder, wanted)
         # Whoever is stopped in between leaves no half of it.
-        with (
-            tarfile.open(only(folder, "*.tgz")) as archive,
-            tempfile.TemporaryDirectory(dir=folder, prefix="draft-") as draft,
-        ):
-            archive.extractall(draft, filter="data")
+        with tempfile.TemporaryDirectory(dir=folder, prefix="draft-") as draft:
+            unpack(only(folder, "*.tgz"), draft)
             Path(draft, "package").rename(folder / "package")
     return folder / "package/bin/node"
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import (
     Metric,
     Sum,
 )
+from segments import until
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def reader() -> Iterator[InMemoryMetricReader]:
     provider = MeterProvider([made])
     with memguard.ResourceManager({"sample_interval": "50ms"}) as manager:
         manager.memory_monitor.collect_memory_stats()
+        until(lambda: "max_memory" in memguard.metrics_text())  # it was recorded
         instruments = bridge.install(provider)
         yield made
         instruments.close()

@@ -1,10 +1,14 @@
 """uvicorn with memguard's middleware: workers are replaced, requests are not lost."""
 
+import asyncio
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
+from memguard.integrations.uvicorn import leave
 from segments import files, verdict
 from servers import free_port
 from services import Clients, serves, service, until
@@ -59,3 +63,58 @@ def test_workers_are_replaced_and_nothing_is_lost(folder: Path, tmp_path: Path) 
         assert ends.count("clean exit") >= 2
     log = (tmp_path / "log").read_text()
     assert "makes room for a new worker" in log
+
+
+class Server:
+    """As much of uvicorn's as is known of it."""
+
+    def __init__(self, listener: asyncio.Server) -> None:
+        self.servers = [listener]
+        self.should_exit = False
+
+    def handle_exit(self, *_: object) -> None:
+        """What SIGTERM calls."""
+
+
+class Answering(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, _: bytes) -> None:
+        self._transport.write(b"answer")
+        self._transport.close()
+
+
+def test_what_was_just_accepted_is_served() -> None:
+    """It joins its listener in a task of its own, before which the worker leaves."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(Answering, "127.0.0.1", 0)
+        address = listener.sockets[0].getsockname()
+        server = Server(listener)
+        signal.signal(signal.SIGTERM, server.handle_exit)
+
+        def made(of: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **more):
+            task = asyncio.Task(work, loop=of, **more)
+            if work.__name__ == "_accept_connection2":
+                leave(0.1)
+            return task
+
+        loop.set_task_factory(made)
+        async with asyncio.timeout(60):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"question")
+            assert await reader.read() == b"answer"
+            writer.close()
+            while not server.should_exit:
+                await asyncio.sleep(0.01)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*address)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -31,9 +31,19 @@ def leave(drain: float = _DRAIN_S) -> None:
     if server is None:
         os.kill(os.getpid(), signal.SIGTERM)
         return
+    loop = asyncio.get_running_loop()
+    for listener in server.servers:
+        for sock in listener.sockets:
+            loop.remove_reader(sock.fileno())
+    # A connection that was just accepted joins its listener in a task of the loop, and
+    # is lost without a word if that has been closed: those tasks run before this.
+    loop.call_soon(_close, server)
+    loop.call_later(drain, _end, server)
+
+
+def _close(server: Any) -> None:
     for listener in server.servers:
         listener.close()
-    asyncio.get_running_loop().call_later(drain, _end, server)
 
 
 def _end(server: Any) -> None:

@@ -83,7 +83,7 @@ test_core() {
 fuzz_step() {
   name=$1
   shift
-  step "fuzz $name" exit - 180 env MEMGUARD_FUZZ_SECONDS=60 "$@"
+  step "fuzz $name" exit - 180 env FUZZ_SECONDS=60 "$@"
 }
 
 more_core() {

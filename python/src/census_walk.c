@@ -25,7 +25,7 @@
  * tracking an object does. CPython leaves its lists in order whenever it lets go of
  * the GIL, in finalizers during a collection too.
  *
- * Where the lists are unknown (3.14, free threading), the interpreter's own
+ * Where the lists are unknown (3.14.0 to 3.14.4, free threading), the interpreter's own
  * PyUnstable_GC_VisitObjects goes over them at once, holding the GIL: bounded by
  * MGPY_AT_ONCE_MOST objects, some 15 ms. */
 #include "census_parts.h"
@@ -63,7 +63,7 @@ static int walk_has_stats(const mgpy_after *after) {
 /* Looked for once. @return 0, or -1 and an error; walk->lists stays NULL if they are
  * not known. */
 static int walk_find_lists(mgpy_walk *walk) {
-  mgpy_generation *lists;
+  mgpy_generation *lists, *frozen;
   mgpy_after *after;
   int has;
 
@@ -72,8 +72,9 @@ static int walk_find_lists(mgpy_walk *walk) {
   if (mgpy_lists_find(walk->state, &lists) < 0) return -1;
   if (lists == NULL) return 0;
   after = mgpy_after_of(lists);
-  if (after->youngest != &lists[0].head || after->frozen.threshold != 0 ||
-      !mgpy_is_linked(&after->frozen.head))
+  frozen = mgpy_frozen_of(lists);
+  if (after->youngest != &lists[0].head || frozen->threshold != 0 ||
+      !mgpy_is_linked(&frozen->head))
     return 0;
   has = walk_has_stats(after);
   if (has == 1) walk->lists = walk->state->lists = lists;
@@ -82,12 +83,12 @@ static int walk_find_lists(mgpy_walk *walk) {
 
 /* Oldest first. */
 static mgpy_link *walk_head(mgpy_generation *lists, int part) {
-  return part == 0 ? &mgpy_after_of(lists)->frozen.head
+  return part == 0 ? &mgpy_frozen_of(lists)->head
                    : &lists[MGPY_GENERATIONS - part].head;
 }
 
-static bool walk_is_head(const mgpy_generation *lists, const mgpy_link *link) {
-  uintptr_t end = (uintptr_t)(mgpy_after_of(lists) + 1);
+static bool walk_is_head(mgpy_generation *lists, const mgpy_link *link) {
+  uintptr_t end = (uintptr_t)(mgpy_frozen_of(lists) + 1);
 
   return (uintptr_t)link - (uintptr_t)lists < end - (uintptr_t)lists;
 }
@@ -125,8 +126,8 @@ static void walk_put(mgpy_walk *walk, mgpy_link *after) {
 
 /* ---- slices ----------------------------------------------------------------- */
 
-static bool walk_has_frozen(const mgpy_generation *lists) {
-  const mgpy_link *frozen = &mgpy_after_of(lists)->frozen.head;
+static bool walk_has_frozen(mgpy_generation *lists) {
+  const mgpy_link *frozen = &mgpy_frozen_of(lists)->head;
 
   return mgpy_link_of(frozen->next) != frozen;
 }

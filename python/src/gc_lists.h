@@ -1,19 +1,23 @@
-/* gc_lists.h - the collector's lists of CPython before 3.14, which are not public.
+/* gc_lists.h - the collector's lists of CPython 3.11 to 3.14, which are not public.
  *
  *   head <-> object's header <-> object's header <-> head
  *
  * A header is two words before its object, next and previous, with flags in the low
  * bits. The heads of the generations are in one array, each with its threshold and
- * its count (roll.c finds and checks it); after it, on the next whole word, come a
- * pointer to the first of them, what gc.freeze() put aside, and the figures of
- * gc.get_stats(). The array itself need not be on a whole word: it is on half a one
- * in Debian's 3.13.5. */
+ * its count (roll.c finds and checks it); after it come a pointer to the first of
+ * them, what gc.freeze() put aside, and the figures of gc.get_stats(), from 3.14 on
+ * with the pointer last. The array itself need not be on a whole word: it is on half
+ * a one in Debian's 3.13.5.
+ *
+ * 3.14.0 to 3.14.4 have an array that looks alike, but they collect increments and
+ * keep the lists otherwise. A build for 3.14 runs on all of 3.14, so which it is
+ * shows at run time only. */
 #ifndef MEMGUARD_GC_LISTS_H
 #define MEMGUARD_GC_LISTS_H
 
 #include "memguard_python.h"
 
-#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) && \
+#if PY_VERSION_HEX < 0x030F0000 && !defined(Py_GIL_DISABLED) && \
     !defined(Py_TRACE_REFS)
 #define MGPY_LISTS_KNOWN 1
 #else /* has no such lists, or others */
@@ -34,18 +38,43 @@ typedef struct MGPY_HALF_WORDS mgpy_generation {
   int threshold, count;
 } mgpy_generation;
 
-/* What comes after the array. */
+typedef Py_ssize_t mgpy_figures[3]; /* collections, collected, uncollectable */
+
+/* What comes after the array, from the next whole word on. */
+#if PY_VERSION_HEX < 0x030E0000
 typedef struct mgpy_after {
   mgpy_link *youngest;
   mgpy_generation frozen;
-  Py_ssize_t stats[MGPY_GENERATIONS][3]; /* collections, collected, uncollectable */
+  mgpy_figures stats[MGPY_GENERATIONS];
 } mgpy_after;
+#define MGPY_IN_ARRAY MGPY_GENERATIONS
+#else /* `frozen` goes on where the array ends */
+typedef struct mgpy_after {
+  mgpy_figures stats[MGPY_GENERATIONS];
+  uintptr_t others[8];
+  mgpy_link *youngest;
+} mgpy_after;
+#define MGPY_IN_ARRAY (MGPY_GENERATIONS + 1)
+#endif
 
 static inline mgpy_after *mgpy_after_of(const mgpy_generation *first) {
-  uintptr_t end = (uintptr_t)(first + MGPY_GENERATIONS);
+  uintptr_t end = (uintptr_t)(first + MGPY_IN_ARRAY);
   uintptr_t past = sizeof(void *) - 1;
 
   return (mgpy_after *)((end + past) & ~past);
+}
+
+static inline mgpy_generation *mgpy_frozen_of(mgpy_generation *first) {
+#if PY_VERSION_HEX < 0x030E0000
+  return &mgpy_after_of(first)->frozen;
+#else
+  return first + MGPY_GENERATIONS;
+#endif
+}
+
+/* Whether this interpreter keeps generations. */
+static inline bool mgpy_lists_are_kept(void) {
+  return Py_Version < 0x030E0000 || Py_Version >= 0x030E0500;
 }
 
 #define MGPY_LINK_FLAGS ((uintptr_t)3)

@@ -1,6 +1,6 @@
 /* roll.c - the oldest objects go through the collector again, a part at a time.
  *
- * A full collection of CPython before 3.14 looks at all that is alive, at once.
+ * A full collection of CPython's generations looks at all that is alive, at once.
  * But a collection of the young takes whatever is in the young list, and an object
  * that is untracked and tracked again (both are public) lands there. So the first
  * objects of the oldest generation are put among the young, a collection of the
@@ -56,9 +56,11 @@ static mgpy_link *roll_young(PyObject *mark) {
  * an exception; else state->roll.oldest is set if all is as expected. */
 static int roll_learn(mgpy_state *state) {
   mgpy_generation *generations;
-  PyObject *mark = PyList_New(0);
+  PyObject *mark;
   int has;
 
+  if (!mgpy_lists_are_kept()) return 0;
+  mark = PyList_New(0);
   if (mark == NULL) return -1;
   generations = (mgpy_generation *)roll_young(mark);
   has = roll_has_thresholds(generations);

@@ -41,7 +41,7 @@ GC_PROFILES: MappingProxyType[str, Thresholds] = MappingProxyType(_profiles())
 """Thresholds by name. "default" is what the interpreter had when memguard was
 imported; high-frequency, conservative and aggressive are for heaps that are
 collected whole; steady and throughput go with freeze(); rolling is for GCTuner,
-which collects the old in parts then (CPython before 3.14)."""
+which collects the old in parts then (not in CPython 3.14.0 to 3.14.4)."""
 
 _THRESHOLD_MAX = 2**31 - 1
 _FROZEN_LEAST = 10_000  # CPython 3.12 begins with some hundred frozen objects

@@ -17,6 +17,10 @@ read from, which then stay rented until it is gone.
 Any thread. Raises EncodingError for what cannot be serialized (naming its type) and
 for what is not JSON or MessagePack (naming the position, in bytes from 0); messages
 never contain values. AbsentError if msgspec is not installed.
+
+How deep values may be nested is up to CPython; 3.14 goes as deep as the thread's
+stack allows. Where that has no bounds (ulimit -s unlimited), a list that contains
+itself takes all memory there.
 """
 
 from __future__ import annotations

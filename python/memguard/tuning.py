@@ -67,8 +67,8 @@ class GCTuner:
 
     Once started it lets the program warm up under its own settings, freezes what
     then is alive (gc.freeze), and has the old objects that come later collected in
-    parts of some ten milliseconds instead of all at once (CPython before 3.14, in
-    the main interpreter). What parts cannot find, as garbage in very large cycles,
+    parts of some ten milliseconds instead of all at once (in the main interpreter,
+    but for CPython 3.14.0 to 3.14.4). What parts cannot find, as garbage in very large cycles,
     a full collection does once a third more is alive. When a heap grows although
     parts find nothing, what was frozen is looked at in parts, too.
 

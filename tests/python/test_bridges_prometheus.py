@@ -243,16 +243,21 @@ def started(**options):
     assert made.stdout.readline() == b"ready\\n"
     return made
 
+def has_segment(pid):
+    return any(f"-{pid}-" in name for name in os.listdir(os.environ["MEMGUARD_DIR"]))
+
+def until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, (told(), os.listdir(os.environ["MEMGUARD_DIR"]))
+        time.sleep(0.02)
+
 import memguard.metrics
 mine, other = started(), started(start_new_session=True)
 try:
-    end = time.monotonic() + 30
-    while mine.pid not in told():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: mine.pid in told())
+    until(lambda: has_segment(other.pid))
     assert told() == sorted([os.getpid(), mine.pid]), told()
-    segments = os.listdir(os.environ["MEMGUARD_DIR"])
-    assert any(f"-{other.pid}-" in name for name in segments)
 finally:
     for one in (mine, other):
         one.communicate()

@@ -4,7 +4,6 @@ import gc
 import os
 import socket
 import sys
-import sysconfig
 import threading
 import time
 import tracemalloc
@@ -13,12 +12,11 @@ from typing import Any, ClassVar
 
 import memguard
 import pytest
+from common import KEEPS_GENERATIONS
 from memguard import _core, census
 from memguard.census import Culprit, census_difference, referrers, trace_window
 
-CAN_SLICE = sys.version_info < (3, 14) and not sysconfig.get_config_var(
-    "Py_GIL_DISABLED"
-)
+CAN_SLICE = KEEPS_GENERATIONS
 sliced = pytest.mark.skipif(not CAN_SLICE, reason="this Python is visited at once")
 Run = Callable[..., str]
 

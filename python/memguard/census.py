@@ -11,8 +11,8 @@ mapping; what grew between two such tables, who refers to it, where it is alloca
 A census of objects runs no code of the program: names of types are read from their
 fields. It goes over the collector's lists in slices, each with the GIL for at most
 some 2 ms, while other threads run in between. Where that is impossible (Python
-3.14.0 to 3.14.4, free threading) it is one visit that holds the GIL and ends after a million objects,
-some 15 ms: `is_sliced` is False, and `is_whole` if there are more.
+3.14.0 to 3.14.4, free threading) it is one visit that holds the GIL and ends after
+a million objects, some 15 ms: `is_sliced` is False, and `is_whole` if there are more.
 
 Threads: any thread may call anything; a call works on the thread it is made on.
 """

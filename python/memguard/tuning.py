@@ -68,9 +68,9 @@ class GCTuner:
     Once started it lets the program warm up under its own settings, freezes what
     then is alive (gc.freeze), and has the old objects that come later collected in
     parts of some ten milliseconds instead of all at once (in the main interpreter,
-    but for CPython 3.14.0 to 3.14.4). What parts cannot find, as garbage in very large cycles,
-    a full collection does once a third more is alive. When a heap grows although
-    parts find nothing, what was frozen is looked at in parts, too.
+    but for CPython 3.14.0 to 3.14.4). What parts cannot find, as garbage in very
+    large cycles, a full collection does once a third more is alive. When a heap
+    grows although parts find nothing, what was frozen is looked at in parts, too.
 
     It tries profiles on the live load for a few seconds each and keeps the best by
     pauses (P95 over seconds of the longest in each), share of time in the collector

@@ -4,12 +4,9 @@ goes before their own."""
 import sys
 import sysconfig
 
-# Whose lists memguard knows: those of 3.14.0 to 3.14.4 are others.
-KEEPS_GENERATIONS = not (3, 14, 0) <= sys.version_info[:3] < (
-    3,
-    14,
-    5,
-) and not sysconfig.get_config_var("Py_GIL_DISABLED")
+IS_INCREMENTAL = (3, 14, 0) <= sys.version_info[:3] < (3, 14, 5)
+# Whether the collector's lists are those that memguard knows.
+KEEPS_GENERATIONS = not (IS_INCREMENTAL or sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 FAR = {"max_memory_mb": 1 << 20, "rss_warning": 1 << 20, "rss_critical": 1 << 20}
 

@@ -59,8 +59,8 @@ with memguard.LeakDetector(FAST) as detector:
         detector.on(event, lambda payload, event=event: told.append((event, payload)))
     until(lambda: found(detector, "__main__.Session"), leak)
     until(lambda: [e for e, p in told if e != "leak:suspected"], leak)
-    if can_slice:
-        until(lambda: found(detector, "__main__.Session")[0].culprits[0].referrers, leak)
+    session = lambda: found(detector, "__main__.Session")[0]
+    until(lambda: session().culprits[0].referrers or not can_slice, leak)
     first = found(detector, "__main__.Session")[0]
     report, rows = detector.report(), detector.as_dict()
     errors = detector.errors

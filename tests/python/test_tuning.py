@@ -3,21 +3,18 @@
 import asyncio
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import memguard
 import pytest
-from common import FAR, Knot
+from common import FAR, IS_INCREMENTAL, Knot
 from common import TUNE_HEAD as HEAD
 from memguard import GCTuner, MemoryMonitor, ResourceManager, tuning
 
 Logged = Callable[[], list[str]]
 Run = Callable[..., str]
-
-INCREMENTAL = (3, 14, 0) <= sys.version_info[:3] < (3, 14, 5)
 
 pytestmark = pytest.mark.usefixtures("own_collector")
 
@@ -140,7 +137,7 @@ def test_a_round(tuner: GCTuner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row["profile"] for row in report["rows"]} == set(order[:3])
     assert {row["operations_per_second"] for row in report["rows"]} == {20.0}
     tuner.stop()
-    assert gc.get_threshold() == (700, 10, 10) or INCREMENTAL
+    assert gc.get_threshold() == (700, 10, 10) or IS_INCREMENTAL
 
 
 def test_it_steps_back(tuner: GCTuner, logged: Logged) -> None:

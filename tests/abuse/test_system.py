@@ -75,7 +75,7 @@ def test_no_room(namespaces: None, folder: Path, host: list[str]) -> None:
     mount = f"mount -t tmpfs -o size=64k,mode=0700 none {folder}"
     done = run(in_namespace(mount, host))
     assert result(done) == GOOD
-    assert done.stderr.count("cannot keep 131072 bytes") == 1
+    assert done.stderr.count("cannot keep 139360 bytes") == 1
 
 
 def test_read_only(namespaces: None, folder: Path, host: list[str]) -> None:

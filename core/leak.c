@@ -118,11 +118,11 @@ mg_status mg_leak_name(mg_leak *leak, const char *name, uint32_t *out_series,
   return st;
 }
 
-static double leaks_without_code(const mg_leak *leak, double heap) {
+/* The code that the heap is judged without; 0: none is told. */
+static double leaks_code_bytes(const mg_leak *leak) {
   const mg__leak_blocks *code = &leak->series[MG_LEAK_CODE]->blocks;
 
-  if (code->tick < 0) return heap;
-  return fmax(0.0, heap - (code->latest - leak->first_code_bytes));
+  return code->tick < 0 ? 0.0 : code->latest - leak->first_code_bytes;
 }
 
 void mg_leak_note(mg_leak *leak, uint32_t series, double value,
@@ -138,7 +138,7 @@ void mg_leak_note(mg_leak *leak, uint32_t series, double value,
   }
   if (series == MG_LEAK_CODE && leak->series[series]->blocks.tick < 0)
     leak->first_code_bytes = value;
-  if (series == MG_LEAK_HEAP) value = leaks_without_code(leak, value);
+  if (series == MG_LEAK_HEAP) value = fmax(0.0, value - leaks_code_bytes(leak));
   mg__leak_blocks_note(&leak->series[series]->blocks, leak->tick_ms,
                        is_signal ? leak->began_ms : now_ms, value, now_ms);
 }
@@ -159,19 +159,12 @@ static double leaks_left(double limit, double used) {
   return leaks_is_known(limit) ? fmax(0.0, limit - used) : (double)NAN;
 }
 
-/* The heap with the code that it is judged without. */
-static double leaks_heap_used(const mg_leak *leak) {
-  const mg__leak_blocks *code = &leak->series[MG_LEAK_CODE]->blocks;
-  double heap = leak->series[MG_LEAK_HEAP]->blocks.latest;
-
-  return code->tick < 0 ? heap : heap + code->latest - leak->first_code_bytes;
-}
-
 static double leaks_room(const mg_leak *leak, uint32_t series) {
   const mg_leak_limits *l = &leak->limits;
   bool is_heap = series == MG_LEAK_HEAP || series == MG_LEAK_CODE;
-  double latest =
-      is_heap ? leaks_heap_used(leak) : leak->series[series]->blocks.latest;
+  double latest = is_heap ? leak->series[MG_LEAK_HEAP]->blocks.latest +
+                                leaks_code_bytes(leak)
+                          : leak->series[series]->blocks.latest;
   double used = leaks_is_known(l->memory_used_bytes)
                     ? l->memory_used_bytes
                     : fmax(leak->series[MG_LEAK_RSS]->blocks.latest,

@@ -170,20 +170,14 @@ def values(text: str, name: str) -> dict[str, float]:
     return found
 
 
-def test_without_monitor(folder: Path) -> None:
+def test_without_monitor(folder: Path, run_child: Callable[..., str]) -> None:
     code = "import memguard; text = memguard.metrics_text(compatible=False);print(text)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    out = run_child(code)
     assert list(folder.iterdir()) == []
-    names = {family.name for family in text_string_to_metric_families(done.stdout)}
+    names = {family.name for family in text_string_to_metric_families(out)}
     assert "memguard_process_resident_memory_bytes" in names
     assert "memguard_heap_objects" in names
-    assert 'runtime="python"' in done.stdout
+    assert 'runtime="python"' in out
     # Nobody counts these.
     assert not any("_gc_" in name or "reclaim" in name for name in names)
     assert "memguard_memory_level" not in names
